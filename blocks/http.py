@@ -1,0 +1,80 @@
+"""How we talk HTTP to a cloud: one connection pool a client, and tries again while a fault is one that passes."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import TypeVar
+
+import httpx
+
+from blocks.errors import CloudError, ReplyLost, Throttled, Unreachable
+from blocks.settings import settings
+
+T = TypeVar("T")
+
+_NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
+
+
+def new_connections(
+    base_url: str, *, verify: bool, transport: httpx.AsyncBaseTransport | None = None
+) -> httpx.AsyncClient:
+    """A client for one cloud endpoint. Connections are kept and used again; nothing is followed elsewhere."""
+    return httpx.AsyncClient(
+        base_url=base_url,
+        verify=verify,
+        transport=transport,
+        timeout=httpx.Timeout(settings().api_timeout, connect=15),
+        limits=httpx.Limits(max_connections=50, max_keepalive_connections=10, keepalive_expiry=30),
+        follow_redirects=False,
+    )
+
+
+@asynccontextmanager
+async def transport_errors(endpoint: str, resource: str) -> AsyncIterator[None]:
+    """Turn httpx's transport errors into ours: never sent (`Unreachable`), or sent with no reply (`ReplyLost`)."""
+    try:
+        yield
+    except _NEVER_SENT as error:
+        raise Unreachable(
+            f"cannot connect to {endpoint}",
+            resource=resource,
+            why=str(error) or type(error).__name__,
+            hint="Check the host, the network between here and there, and its certificate.",
+        ) from error
+    except httpx.TransportError as error:
+        raise ReplyLost(
+            f"the connection to {endpoint} broke before a reply came",
+            resource=resource,
+            why=str(error) or type(error).__name__,
+            hint="What was asked for may have been done all the same.",
+        ) from error
+
+
+async def until_it_passes(
+    call: Callable[[], Awaitable[T]], *, repeatable: bool, retry_after: Callable[[], float | None]
+) -> T:
+    """Call, and call again while the fault passes: pauses double from 0.2 s to 5 s, `api_retry_time` in all.
+
+    Args:
+        call: One try.
+        repeatable: Whether trying again is harmless although the first try may have been carried out. Where it is
+            not, only what was certainly not done is tried again: never sent, or throttled.
+        retry_after: What the last reply asked for (RFC 9110, section 10.2.3), in seconds.
+    """
+    clock = asyncio.get_running_loop().time
+    end = clock() + settings().api_retry_time
+    pause = 0.2
+    while True:
+        try:
+            return await call()
+        except CloudError as error:
+            again = error.passes and (repeatable or isinstance(error, Unreachable | Throttled))
+            asked = retry_after()
+            wait = asked if asked is not None else pause * random.uniform(0.75, 1.25)  # noqa: S311
+            if not again or clock() + wait > end:
+                raise
+            await asyncio.sleep(wait)
+            pause = min(pause * 2, 5)

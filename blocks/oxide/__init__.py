@@ -1,0 +1,1 @@
+"""An Oxide region: its typed client, its credentials."""

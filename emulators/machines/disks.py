@@ -1,0 +1,77 @@
+"""Disk files: sparse copies, made by `cp` because it knows reflinks and holes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+
+async def run(argv: Sequence[str | Path]) -> None:
+    """Run a program to its end; a cancellation ends it.
+
+    Raises:
+        OSError: it is missing or failed; holds its standard error.
+    """
+    process = await asyncio.create_subprocess_exec(
+        *argv,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, "LC_ALL": "C.UTF-8", "PATH": tools_path()},
+    )
+    try:
+        _, errors = await process.communicate()
+    except asyncio.CancelledError:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+        raise
+    if process.returncode != 0:
+        raise OSError(f"{argv[0]} failed: {errors.decode(errors='replace').strip()[-1000:]}")
+
+
+def tools_path() -> str:
+    """PATH with the directories of system tools, which an ordinary user's PATH lacks on Debian."""
+    return os.environ.get("PATH", "/usr/bin:/bin") + ":/usr/sbin:/sbin"
+
+
+async def copy_disk(source: Path, target: Path, size: int) -> None:
+    """Copy a disk file sparsely and grow it to `size` bytes. A target appears when it is whole.
+
+    Raises:
+        OSError: the copy failed (no source, no room).
+        ValueError: the source is bigger than `size`.
+    """
+    check_fits(source, size)
+    descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+    os.close(descriptor)
+    temporary = Path(name)
+    try:
+        await run(["cp", "--reflink=auto", "--sparse=always", "--", source, temporary])
+        os.truncate(temporary, size)
+        os.rename(temporary, target)  # noqa: PTH104
+    except BaseException:
+        delete_disk(temporary)
+        raise
+
+
+def check_fits(source: Path, size: int) -> None:
+    """Raise ValueError if a disk has more than `size` bytes: a copy would cut it."""
+    has = source.stat().st_size
+    if has > size:
+        raise ValueError(f"{source} has {has} bytes and does not fit into {size}")
+
+
+def delete_disk(path: Path) -> None:
+    """Delete a disk file; it may be gone already."""
+    path.unlink(missing_ok=True)
+
+
+def make_blank(path: Path, size: int) -> None:
+    """Make a disk that is one hole."""
+    with path.open("wb") as file:
+        file.truncate(size)

@@ -1,0 +1,196 @@
+"""What exists in an Oxide region, as it is stored. `wire` says how a client sees it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Literal
+from uuid import uuid4
+
+from pydantic import Field
+
+from emulators.region.records import Record
+
+
+def now() -> datetime:
+    """The time as the API writes it."""
+    return datetime.now(UTC)
+
+
+def new_id() -> str:
+    """An id for something new."""
+    return str(uuid4())
+
+
+class InstanceState(StrEnum):
+    """`InstanceState` of the API document."""
+
+    CREATING = "creating"
+    STARTING = "starting"
+    RUNNING = "running"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+    REBOOTING = "rebooting"
+    FAILED = "failed"
+
+
+class DiskState(StrEnum):
+    """`DiskState` of the API document, without the instance that some of them name."""
+
+    CREATING = "creating"
+    DETACHED = "detached"
+    ATTACHED = "attached"
+    IMPORT_READY = "import_ready"
+    FAULTED = "faulted"
+
+
+class SnapshotState(StrEnum):
+    """`SnapshotState` of the API document."""
+
+    CREATING = "creating"
+    READY = "ready"
+    FAULTED = "faulted"
+
+
+class Identified(Record):
+    """What every named thing of the API has."""
+
+    description: str = ""
+    time_created: datetime = Field(default_factory=now)
+    time_modified: datetime = Field(default_factory=now)
+
+
+class Project(Identified):
+    """A project. Its name is unique in the silo."""
+
+
+class InProject(Identified):
+    """Something whose name is unique in its project."""
+
+    project_id: str
+
+    @property
+    def scope(self) -> str:
+        """The project's id."""
+        return self.project_id
+
+
+class Vpc(InProject):
+    """A VPC."""
+
+    dns_name: str
+    ipv6_prefix: str
+    system_router_id: str = Field(default_factory=new_id)
+
+
+class VpcSubnet(Identified):
+    """A subnet. Its name is unique in its VPC."""
+
+    vpc_id: str
+    ipv4_block: str
+    ipv6_block: str
+
+    @property
+    def scope(self) -> str:
+        """The VPC's id."""
+        return self.vpc_id
+
+
+class SshKey(Identified):
+    """An SSH key of the user."""
+
+    public_key: str
+
+
+class Disk(InProject):
+    """A disk. `disk_type` is `distributed`, or `local` to a sled."""
+
+    size: int
+    block_size: int
+    disk_type: Literal["distributed", "local"]
+    state: DiskState = DiskState.CREATING
+    instance_id: str | None = None
+    image_id: str | None = None
+    snapshot_id: str | None = None
+    read_only: bool = False
+
+
+class Snapshot(InProject):
+    """A snapshot of a disk. It outlives the disk."""
+
+    disk_id: str
+    size: int
+    block_size: int
+    state: SnapshotState = SnapshotState.CREATING
+
+
+class Image(Identified):
+    """An image, of a project or (with no project) of the silo."""
+
+    project_id: str | None
+    os: str
+    version: str
+    size: int
+    block_size: int
+    source_mark: str | None = None
+    """For an image that came with the region: which file it was copied from, and when that was last changed."""
+
+    @property
+    def scope(self) -> str:
+        """The project's id, or the silo."""
+        return self.project_id or ""
+
+
+class FloatingIp(InProject):
+    """A floating IP: an address that is reserved by name and can be given to an instance."""
+
+    ip: str
+    instance_id: str | None = None
+
+
+class NetworkInterface(Identified):
+    """A network interface. Its name is unique on its instance."""
+
+    instance_id: str
+    vpc_id: str
+    subnet_id: str
+    ip: str
+    transit_ips: list[str] = Field(default_factory=list)
+    mac: str
+    primary: bool
+
+    @property
+    def scope(self) -> str:
+        """The instance's id."""
+        return self.instance_id
+
+
+class AntiAffinityGroup(InProject):
+    """An anti-affinity group."""
+
+    policy: Literal["allow", "fail"]
+    failure_domain: Literal["sled"]
+    members: list[str] = Field(default_factory=list)
+
+
+class Instance(InProject):
+    """An instance."""
+
+    hostname: str
+    memory: int
+    ncpus: int
+    state: InstanceState = InstanceState.CREATING
+    boot_disk_id: str | None = None
+    disk_ids: list[str] = Field(default_factory=list)
+    """Every attached disk, the boot disk too."""
+    ephemeral_ip: str | None = None
+    ssh_key_ids: list[str] = Field(default_factory=list)
+    user_data: str = ""
+    """Base64, as it came."""
+    auto_restart_policy: Literal["never", "best_effort"] | None = None
+    cpu_platform: Literal["amd_milan", "amd_turin", "amd_turin_v2"] | None = None
+    enable_jumbo_frames: bool = False
+    behaviour: dict[str, object] = Field(default_factory=dict)
+    """What faults have told its machine."""
+    time_run_state_updated: datetime = Field(default_factory=now)
+    time_last_auto_restarted: datetime | None = None

@@ -1,0 +1,165 @@
+"""What clients see: each record as its schema in the API document has it, and lists as pages."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from emulators.oxide.errors import bad_request
+from emulators.oxide.records import (
+    AntiAffinityGroup,
+    Disk,
+    DiskState,
+    FloatingIp,
+    Identified,
+    Image,
+    Instance,
+    NetworkInterface,
+    Project,
+    Snapshot,
+    SshKey,
+    Vpc,
+    VpcSubnet,
+)
+from emulators.region.records import Collection
+
+Json = dict[str, Any]
+R = TypeVar("R", bound=Identified)
+
+PAGE_DEFAULT, PAGE_MAX = 100, 10_000
+_SORTS = ("name_ascending", "name_descending", "id_ascending")
+
+
+def project(record: Project) -> Json:
+    """`Project`."""
+    return record.model_dump(mode="json")
+
+
+def vpc(record: Vpc) -> Json:
+    """`Vpc`."""
+    return record.model_dump(mode="json")
+
+
+def vpc_subnet(record: VpcSubnet) -> Json:
+    """`VpcSubnet`."""
+    return record.model_dump(mode="json") | {"custom_router_id": None}
+
+
+def ssh_key(record: SshKey, user_id: str) -> Json:
+    """`SshKey`."""
+    return record.model_dump(mode="json") | {"silo_user_id": user_id}
+
+
+def disk(record: Disk) -> Json:
+    """`Disk`."""
+    state: Json = {"state": record.state}
+    if record.state is DiskState.ATTACHED:
+        state["instance"] = record.instance_id
+    view = record.model_dump(mode="json", exclude={"instance_id"})
+    return view | {"state": state, "device_path": f"/mnt/{record.name}"}
+
+
+def snapshot(record: Snapshot) -> Json:
+    """`Snapshot`."""
+    return record.model_dump(mode="json", exclude={"block_size"})
+
+
+def image(record: Image) -> Json:
+    """`Image`. The control plane never fills `digest` for an image made of a snapshot."""
+    return record.model_dump(mode="json", exclude={"source_mark"}) | {"digest": None}
+
+
+def floating_ip(record: FloatingIp, pool_id: str) -> Json:
+    """`FloatingIp`."""
+    return record.model_dump(mode="json") | {"ip_pool_id": pool_id}
+
+
+def network_interface(record: NetworkInterface) -> Json:
+    """`InstanceNetworkInterface`."""
+    view = record.model_dump(mode="json", exclude={"ip", "transit_ips"})
+    return view | {"ip_stack": {"type": "v4", "value": {"ip": record.ip, "transit_ips": record.transit_ips}}}
+
+
+def anti_affinity_group(record: AntiAffinityGroup) -> Json:
+    """`AntiAffinityGroup`."""
+    return record.model_dump(mode="json", exclude={"members"})
+
+
+_NOT_SHOWN = {"state", "disk_ids", "ephemeral_ip", "ssh_key_ids", "user_data", "behaviour"}
+
+
+def instance(record: Instance) -> Json:
+    """`Instance`."""
+    view = record.model_dump(mode="json", exclude=_NOT_SHOWN)
+    return view | {
+        "run_state": record.state,
+        "auto_restart_enabled": record.auto_restart_policy != "never",
+        "auto_restart_cooldown_expiration": None,
+    }
+
+
+def page(collection: Collection[R], scope: str, query: Mapping[str, str], view: Callable[[R], Json]) -> Json:
+    """One page of a scope, as `limit`, `page_token` and `sort_by` ask for it.
+
+    `next_page` is set whenever the page is not empty; only an empty page ends a list.
+    """
+    limit = page_limit(query)
+    sort, after = _position(query)
+    if sort == "id_ascending":
+        found = collection.page_by_id(scope, after[1] if after else None, limit)
+    else:
+        found = collection.page_by_name(scope, after, limit, descending=sort == "name_descending")
+    token = _token(sort, (found[-1].name, found[-1].id)) if found else None
+    return {"items": [view(record) for record in found], "next_page": token}
+
+
+def page_of(records: list[R], query: Mapping[str, str], view: Callable[[R], Json]) -> Json:
+    """One page of a few records that no collection keeps in order."""
+    limit = page_limit(query)
+    sort, after = _position(query)
+
+    def key(record: R) -> tuple[str, str]:
+        return ("", record.id) if sort == "id_ascending" else (record.name, record.id)
+
+    down = sort == "name_descending"
+    if after is not None and sort == "id_ascending":
+        after = ("", after[1])
+    rest = [r for r in records if after is None or (key(r) < after if down else key(r) > after)]
+    found = sorted(rest, key=key, reverse=down)[:limit]
+    token = _token(sort, (found[-1].name, found[-1].id)) if found else None
+    return {"items": [view(record) for record in found], "next_page": token}
+
+
+def all_of(items: list[Json]) -> Json:
+    """A list that the API gives whole."""
+    return {"items": items, "next_page": None}
+
+
+def page_limit(query: Mapping[str, str]) -> int:
+    """The `limit` of a request: at least 1; the server cuts it at its own maximum."""
+    text = query.get("limit", str(PAGE_DEFAULT))
+    if not text.isdecimal() or int(text) == 0:
+        raise bad_request("unable to parse query string: limit: invalid value: expected a nonzero u32")
+    return min(int(text), PAGE_MAX)
+
+
+def _token(sort: str, last: tuple[str, str]) -> str:
+    return base64.urlsafe_b64encode(json.dumps(["v1", sort, *last]).encode()).decode()
+
+
+def _position(query: Mapping[str, str]) -> tuple[str, tuple[str, str] | None]:
+    # A token carries the order of its list: what the request says besides it does not count.
+    if token := query.get("page_token"):
+        try:
+            version, sort, name, record_id = json.loads(base64.urlsafe_b64decode(token.encode()))
+        except ValueError:
+            version, sort, name, record_id = "", "", "", ""
+        if version != "v1" or sort not in _SORTS:
+            raise bad_request("unable to parse query string: failed to parse pagination token")
+        return sort, (str(name), str(record_id))
+    sort = query.get("sort_by", "name_ascending")
+    if sort not in _SORTS:
+        raise bad_request(f"unable to parse query string: unknown variant `{sort}`, expected one of {_SORTS}")
+    return sort, None

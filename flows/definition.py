@@ -1,0 +1,150 @@
+"""Reading build definitions: from YAML, from a flow's parameters, with all mistakes at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from blocks.errors import DefinitionError, Mistake
+
+ModelT = TypeVar("ModelT", bound="BuildDefinition")
+
+Path_ = tuple[str | int, ...]
+
+
+class BuildDefinition(BaseModel):
+    """What the definitions of all builders share."""
+
+    model_config = ConfigDict(extra="forbid", coerce_numbers_to_str=True, hide_input_in_errors=True)
+
+    definition_file: str | None = Field(
+        default=None,
+        title="Definition file",
+        description="Where this definition was read from: relative paths resolve against its directory.",
+        json_schema_extra={"position": 900},
+    )
+
+    @property
+    def base(self) -> Path:
+        """The directory against which relative paths resolve."""
+        return Path(self.definition_file).parent if self.definition_file else Path()
+
+    def mistakes_here(self) -> list[Mistake]:
+        """What only the host that builds can tell: files that are named and are not there."""
+        return []
+
+    def as_yaml(self) -> str:
+        """The options that are set, as YAML. Secrets are references, so nothing secret is in it."""
+        data = self.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude={"definition_file"})
+        return yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=100)
+
+
+def read_yaml(model: type[ModelT], path: Path) -> ModelT:
+    """Read a definition from a YAML file.
+
+    Raises:
+        DefinitionError: it is no YAML, or holds mistakes: each with its line.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        data = yaml.safe_load(text)
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
+        raise DefinitionError([Mistake("file", f"must be readable: {why}")], source=str(path)) from None
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else None
+        raise DefinitionError(
+            [Mistake("file", f"must be YAML: {error.problem}", line=line)], source=str(path)
+        ) from None
+    if not isinstance(data, dict):
+        raise DefinitionError([Mistake("file", "must be a YAML mapping of options")], source=str(path))
+    return check(model, {**data, "definition_file": str(path.resolve())}, source=str(path), node=node)
+
+
+def check(
+    model: type[ModelT],
+    given: Any,
+    *,
+    source: str = "the flow's parameters",
+    node: yaml.Node | None = None,
+) -> ModelT:
+    """Make a definition of what was given.
+
+    Args:
+        model: Which builder's definition.
+        given: A definition, or its fields.
+        source: What the error calls it.
+        node: The YAML that it came from, for the lines of mistakes.
+
+    Raises:
+        DefinitionError: all mistakes, in the definition and in what it names on this host.
+    """
+    try:
+        definition = given if isinstance(given, model) else model.model_validate(given)
+    except ValidationError as error:
+        mistakes = [_mistake(detail, node) for detail in error.errors(include_url=False)]
+        raise DefinitionError(mistakes, source=source) from None
+    if mistakes := definition.mistakes_here():
+        raise DefinitionError([_with_line(mistake, node) for mistake in mistakes], source=source)
+    return definition
+
+
+def _mistake(detail: Any, node: yaml.Node | None) -> Mistake:
+    where = tuple(part for part in detail["loc"] if not _is_a_choice(part))
+    rule = str(detail["msg"]).removeprefix("Value error, ").removeprefix("Input ")
+    if detail["type"] == "missing":
+        rule = "is required"
+    elif detail["type"] == "extra_forbidden":
+        rule = "is no option of this builder"
+    elif detail["type"] in ("union_tag_not_found", "union_tag_invalid"):
+        rule = f"needs a type: one of {detail['ctx'].get('expected_tags', 'shell, file, reboot')}"
+        where = (*where, "type")
+    given = detail.get("input")
+    # Only what is certainly no secret is shown again; a plain value where a reference belongs may be one.
+    shown = detail["type"] not in ("secret_value", "block_value", "extra_forbidden", "missing")
+    value = repr(given) if shown and isinstance(given, str | int | float | bool) else ""
+    return Mistake(option_path(where) or "definition", rule, value[:100], _line(where, node))
+
+
+def _is_a_choice(part: str | int) -> bool:
+    # Pydantic puts the chosen member of a union into the path; no option has such a name.
+    return isinstance(part, str) and (part[:1].isupper() or part in ("str", "int", "[key]") or "[" in part)
+
+
+def _with_line(mistake: Mistake, node: yaml.Node | None) -> Mistake:
+    parts: list[str | int] = []
+    for part in mistake.option.replace("]", "").replace("[", ".").split("."):
+        parts.append(int(part) if part.isdigit() else part)
+    return Mistake(mistake.option, mistake.rule, mistake.value, _line(tuple(parts), node))
+
+
+def option_path(parts: Sequence[str | int]) -> str:
+    """The path of an option, such as `provisioners[1].inline`."""
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts).lstrip(".")
+
+
+def _line(where: Path_, node: yaml.Node | None) -> int | None:
+    """The line of an option, or of the nearest thing around it that is in the file."""
+    if node is None:
+        return None
+    line = node.start_mark.line
+    for part in where:
+        inner = next((value for key, value in _children(node) if key == part), None)
+        if inner is None:
+            break
+        node, line = inner
+    return line + 1
+
+
+def _children(node: yaml.Node) -> Iterator[tuple[str | int, tuple[yaml.Node, int]]]:
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            yield str(key.value), (value, key.start_mark.line)
+    elif isinstance(node, yaml.SequenceNode):
+        for place, value in enumerate(node.value):
+            yield place, (value, value.start_mark.line)

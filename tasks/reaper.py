@@ -1,0 +1,155 @@
+"""The reaper: a small process that tears down what a build made when the build can no longer do it itself.
+
+A build starts it (`tasks.reaper_line`) and talks to it over its standard input, one JSON object a line:
+
+    {"say": "watch", "run": ID, "attempt": N, "ground": {…}}     from now on, this is ours to watch
+    {"say": "creating" | "created", "resource": TEXT, …}         a create was sent, or its end is known
+    {"say": "done" | "take over", …}                             the build has cleaned up, or could not
+
+The end of the input means "take over" for every run that is not done. It is in a session of its own and ignores SIGINT,
+SIGTERM and SIGHUP, so nothing that happens to the build's process or its terminal cuts a teardown short. It ends when
+its input is closed and its teardowns are through.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import sys
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from logging.handlers import RotatingFileHandler
+from typing import Any
+from uuid import UUID
+
+from pydantic import SecretStr
+
+from blocks.settings import settings
+from tasks.grounds import opened
+from tasks.mark import LOCAL_SERVER
+from tasks.masking import keep_secret, mask_error
+from tasks.teardown import tear_down
+
+log = logging.getLogger("image_bakery.reaper")
+
+
+@dataclass
+class Watched:
+    """A build that is watched over."""
+
+    run: UUID
+    attempt: int
+    ground: dict[str, Any]
+    pending: set[str] = field(default_factory=set)
+
+
+async def reap(watched: Watched) -> None:
+    """Tear down what a build left, and report it."""
+    report = _Report(watched)
+    why = f"a create was on its way ({', '.join(sorted(watched.pending))})" if watched.pending else ""
+    report.info("The build's process could not clean up; the reaper takes over. %s", why)
+    try:
+        async with opened(watched.ground) as ground:
+            removal = await tear_down(
+                ground,
+                lambda mark: mark.run == watched.run and mark.attempt <= watched.attempt,
+                logger=report,
+                settle=settings().settle_time if watched.pending else 0,
+            )
+        removal.raise_for_left()
+        report.info("The reaper removed %d resources; nothing of this run is left.", len(removal.removed))
+    except Exception as error:
+        mask_error(error)
+        report.error("The reaper could not clean up: %s", error)
+    await report.send()
+
+
+async def serve() -> None:
+    """Read what builds say until the end of the input, then take over what is not done."""
+    watched: dict[tuple[str, int], Watched] = {}
+    reader = asyncio.StreamReader(limit=2**20)
+    loop = asyncio.get_running_loop()
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    async with asyncio.TaskGroup() as teardowns:
+        while line := await reader.readline():
+            message = json.loads(line)
+            key = (message["run"], message["attempt"])
+            match message["say"]:
+                case "watch":
+                    keep_secret(SecretStr(message["ground"].get("token", "")))
+                    watched[key] = Watched(UUID(message["run"]), message["attempt"], message["ground"])
+                case "creating" if key in watched:
+                    watched[key].pending.add(message["resource"])
+                case "created" if key in watched:
+                    watched[key].pending.discard(message["resource"])
+                case "done":
+                    watched.pop(key, None)
+                case "take over" if key in watched:
+                    teardowns.create_task(reap(watched.pop(key)))
+        for left in watched.values():
+            teardowns.create_task(reap(left))
+
+
+class _Report(logging.LoggerAdapter[logging.Logger]):
+    """What one teardown has to say: to this host's log at once, to the flow run's log at the end."""
+
+    def __init__(self, watched: Watched) -> None:
+        super().__init__(log, {})
+        self._run = watched.run
+        self._lines: list[tuple[int, datetime, str]] = []
+
+    def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
+        text = str(msg) % args if args else str(msg)
+        self._lines.append((level, datetime.now(UTC), text.strip()))
+        super().log(level, "%s: %s", self._run, text.strip(), **kwargs)
+
+    async def send(self) -> None:
+        """Send it to the flow run's log, if the server outlasts its builds and can be reached."""
+        if settings().server == LOCAL_SERVER:
+            return
+        try:
+            async with asyncio.timeout(30):
+                await self._send()
+        except Exception as error:
+            log.warning("%s: the flow run's log could not be reached: %s", self._run, error)
+
+    async def _send(self) -> None:
+        from prefect.client.orchestration import get_client
+        from prefect.client.schemas.actions import LogCreate
+        from prefect.settings import get_current_settings
+
+        if get_current_settings().api.url is None:
+            return
+        async with get_client() as client:
+            await client.create_logs(
+                [
+                    LogCreate(
+                        name="image_bakery.reaper", level=level, message=text, timestamp=moment, flow_run_id=self._run
+                    )
+                    for level, moment, text in self._lines
+                ]
+            )
+
+
+def main() -> None:
+    """Run as the reaper of the process at the other end of standard input."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+    directory = settings().state_dir.expanduser()
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    handler = RotatingFileHandler(directory / "reaper.log", maxBytes=2**20, backupCount=1, delay=True)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logging.getLogger().addHandler(handler)
+    logging.getLogger("image_bakery").setLevel(logging.INFO)
+    try:
+        asyncio.run(serve())
+    except Exception:
+        log.exception("The reaper failed")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""The build's end of the line to its reaper.
+
+The reaper (`tasks.reaper`) is exec'd in its own session before the first create of the first build of a process. It
+learns over a pipe whose resources to watch and with which credentials, and takes over when the pipe closes: there is no
+way for this process to end without that.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+_ENVIRONMENT = {
+    "HOME", "LANG", "PATH", "TMPDIR", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE",
+    "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "all_proxy", "no_proxy",
+    "PREFECT_HOME", "PREFECT_PROFILE", "PREFECT_PROFILES_PATH", "XDG_STATE_HOME",
+}  # fmt: skip
+_ENVIRONMENT_PREFIXES = ("PREFECT_API_", "PREFECT_CLIENT_", "IMAGE_BAKERY_")
+
+_ROOT = Path(__file__).resolve().parents[1]
+_START = f"import sys; sys.path.insert(0, {str(_ROOT)!r}); from tasks.reaper import main; main()"
+
+
+class ReaperLine:
+    """What one build tells the reaper: what it is making, and how it ended."""
+
+    def __init__(self, reaper: _Reaper, run: UUID, attempt: int, ground: Mapping[str, Any]) -> None:
+        self._reaper = reaper
+        self._run = str(run)
+        self._attempt = attempt
+        self._tell("watch", attempt=attempt, ground=dict(ground))
+
+    def creating(self, resource: str) -> None:
+        """A create is on its way: until `created`, it may take effect at any moment."""
+        self._tell("creating", resource=resource)
+
+    def created(self, resource: str) -> None:
+        """It is known how that create ended."""
+        self._tell("created", resource=resource)
+
+    def done(self) -> None:
+        """The build has cleaned up after itself."""
+        self._tell("done")
+
+    def take_over(self) -> None:
+        """The build's own teardown was cut: go on with it."""
+        self._tell("take over")
+
+    def _tell(self, word: str, **more: Any) -> None:
+        self._reaper.tell({"say": word, "run": self._run, "attempt": self._attempt, **more})
+
+
+class _Reaper:
+    """The reaper of this process, and the write end of its pipe, which no other process holds."""
+
+    def __init__(self) -> None:
+        read, self._write = os.pipe()
+        self._lock = threading.Lock()
+        null = os.devnull
+        try:
+            self.pid = os.posix_spawn(
+                sys.executable,
+                [sys.executable, "-c", _START],
+                {
+                    name: value
+                    for name, value in os.environ.items()
+                    if name in _ENVIRONMENT or name.startswith(_ENVIRONMENT_PREFIXES)
+                },
+                file_actions=[
+                    (os.POSIX_SPAWN_DUP2, read, 0),
+                    (os.POSIX_SPAWN_OPEN, 1, null, os.O_WRONLY, 0),
+                    (os.POSIX_SPAWN_OPEN, 2, null, os.O_WRONLY, 0),
+                ],
+                setsid=True,
+            )
+        except BaseException:
+            os.close(self._write)
+            raise
+        finally:
+            os.close(read)
+
+    def tell(self, message: dict[str, Any]) -> None:
+        line = json.dumps(message).encode() + b"\n"
+        with self._lock:
+            while line:
+                line = line[os.write(self._write, line) :]
+
+
+_reaper: _Reaper | None = None
+_starting = threading.Lock()
+
+
+def watch(run: UUID, attempt: int, ground: Mapping[str, Any]) -> ReaperLine:
+    """Have the reaper watch over a build, and start it if this process has none.
+
+    Args:
+        run: The flow run.
+        attempt: Which attempt of it.
+        ground: How another process gets at the build's resources (see `tasks.grounds`), credentials included.
+    """
+    global _reaper
+    with _starting:
+        if _reaper is None:
+            _reaper = _Reaper()
+        try:
+            return ReaperLine(_reaper, run, attempt, ground)
+        except BrokenPipeError:  # someone ended it: builds that it watched are no worse off than with none
+            _reaper = _Reaper()
+            return ReaperLine(_reaper, run, attempt, ground)

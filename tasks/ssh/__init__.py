@@ -1,0 +1,1 @@
+"""Guests reached by SSH."""

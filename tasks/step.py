@@ -1,0 +1,74 @@
+"""A step: a Prefect task with what all build steps share: tries, times, errors without secrets."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from prefect import Task, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, TaskRun
+
+from blocks.errors import CloudError
+from tasks.masking import mask_error
+from tasks.run import Run
+
+P = ParamSpec("P")
+R = TypeVar("R")
+RunT = TypeVar("RunT", bound=Run)
+
+
+def step(
+    name: str, *, retries: int = 4
+) -> Callable[[Callable[Concatenate[RunT, P], Awaitable[R]]], Task[Concatenate[RunT, P], Coroutine[Any, Any, R]]]:
+    """Make a Prefect task of a function whose first argument is the run.
+
+    It is tried again only for faults that pass; its second try finds what the first one did. Nothing is cached: what is
+    there is found by its mark.
+
+    Args:
+        name: The task's name, as in the log, the UI and the build page.
+        retries: How often it is tried again.
+    """
+
+    def decorate(
+        function: Callable[Concatenate[RunT, P], Awaitable[R]],
+    ) -> Task[Concatenate[RunT, P], Coroutine[Any, Any, R]]:
+        @wraps(function)
+        async def timed(run: RunT, *args: P.args, **kwargs: P.kwargs) -> R:
+            return await in_time(run, name, function(run, *args, **kwargs))
+
+        return task(
+            name=name,
+            retries=retries,
+            retry_delay_seconds=[0.5 * 2**n for n in range(retries)],
+            retry_jitter_factor=0.5,
+            retry_condition_fn=_passes,
+            cache_policy=NO_CACHE,
+            persist_result=False,
+        )(timed)
+
+    return decorate
+
+
+async def in_time(run: Run, name: str, work: Awaitable[R]) -> R:
+    """Do the work, write down how long it took and how it went, and keep secrets out of its error."""
+    started = asyncio.get_running_loop().time()
+    try:
+        result = await work
+    except Exception as error:
+        mask_error(error)
+        run.record(name, started, "failed")
+        raise
+    except BaseException:
+        run.record(name, started, "cancelled")
+        raise
+    run.record(name, started, "done")
+    return result
+
+
+def _passes(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
+    error = state.data
+    return isinstance(error, CloudError) and error.passes
