@@ -203,8 +203,8 @@ def _inittab(spec: MachineSpec, ssh_port: int) -> list[str]:
         lines.append("::sysinit:/bin/sh -c ': > /root/.ssh/authorized_keys; : > /home/baker/.ssh/authorized_keys'")
     if spec.address is not None:
         if delay := _number(spec, "ssh_banner_delay"):
-            server = f"/bin/sh -c 'sleep {delay}; exec /usr/sbin/dropbear -i -E'"
-            lines.append(f"::respawn:/usr/bin/tcpsvd {spec.address} {ssh_port} {server}")
+            server = f"/bin/sh -c 'sleep {delay}; exec /usr/sbin/dropbear -i'"
+            lines.append(f"::respawn:/usr/bin/nc -ll -s {spec.address} -p {ssh_port} -e {server}")
         else:
             lines.append(f"::respawn:/usr/sbin/dropbear -F -E -p {spec.address}:{ssh_port}")
     return [*lines, "::once:/etc/init.d/user-data", "::shutdown:/bin/echo cheap: shutting down"]

@@ -81,6 +81,9 @@ async def clean_up_after(flow_run: FlowRun) -> None:
     A process that still builds is left to clean up by itself; attempts that began after this hook was called are not
     touched.
     """
+    context = FlowRunContext.get()
+    if context is not None and not attended_here(flow_run.id):
+        return  # it ended before it began: nothing was created
     async with get_client() as client:
         current = await client.read_flow_run(flow_run.id)
     attempts = current.run_count

@@ -69,6 +69,12 @@ class Guest:
     async def run(self, command: str, *, user: str = "root", deadline: float = 90) -> str:
         return await asyncio.to_thread(self._run, command, user, deadline)
 
+    async def rebooted(self, boot_id: str, deadline: float = 120) -> None:
+        """Wait until the guest answers with another boot id."""
+        async with asyncio.timeout(deadline):
+            while await self.run("cat /proc/sys/kernel/random/boot_id") in ("", boot_id):  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+
     def _run(self, command: str, user: str, deadline: float) -> str:
         end = time.monotonic() + deadline
         while True:
@@ -100,7 +106,7 @@ class Guest:
 
 async def until(condition: Callable[[], bool], deadline: float = 20) -> None:
     async with asyncio.timeout(deadline):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - other processes set no events
             await asyncio.sleep(0.02)
 
 

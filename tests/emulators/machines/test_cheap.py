@@ -39,9 +39,7 @@ async def test_life_of_a_machine(off: tuple[CheapMachines, CheapMachine, Guest],
     assert b"is oven" in machine.serial.read(0, 1 << 20)
 
     await guest.run("reboot", deadline=20)
-    async with asyncio.timeout(30):
-        while await guest.run("hostname; cat /proc/sys/kernel/random/boot_id") in ("", first):
-            await asyncio.sleep(0.05)
+    await guest.rebooted(first.removeprefix("oven\n"), deadline=30)
     await machines.copy_disk(tmp_path / "disk.raw", tmp_path / "copy.raw", GIB)
     assert (tmp_path / "copy.raw.root/home/baker/kept").read_text() == "kept\n"
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -42,10 +42,13 @@ async def test_a_killed_emulator_leaves_nothing(kind: str, tiny: Path, tmp_path:
     await machines.copy_disk(tiny / "disk.raw", disk, GIB)
     argv = [sys.executable, "-c", _EMULATOR, kind, str(disk), guest.address.host, str(guest.address.port)]
     mine = f"{guest.address.host}:{guest.address.port}"
-    with subprocess.Popen(argv, stdout=subprocess.PIPE, cwd=Path(__file__).parents[3]) as emulator:
-        assert emulator.stdout is not None
-        assert emulator.stdout.readline() == b"on\n"
-        await until(lambda: bool(processes(mine)))
-        emulator.kill()
+    emulator = await asyncio.create_subprocess_exec(
+        *argv, stdout=asyncio.subprocess.PIPE, cwd=Path(__file__).parents[3]
+    )
+    assert emulator.stdout is not None
+    assert await asyncio.wait_for(emulator.stdout.readline(), 30) == b"on\n"
+    await until(lambda: bool(processes(mine)))
+    emulator.kill()
+    await emulator.wait()
     await until(lambda: not processes(mine) and not processes(str(tmp_path)))
     await machines.delete_disk(disk)

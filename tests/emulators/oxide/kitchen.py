@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 
@@ -21,6 +21,7 @@ from tests.emulators.oxide.fakes import FakeMachine, FakeMachines
 
 GIB = 1 << 30
 Json = dict[str, Any]
+T = TypeVar("T")
 
 
 @dataclass
@@ -116,7 +117,7 @@ def _body(response: httpx.Response, status: int) -> Json:
     return dict(response.json()) if response.content else {}
 
 
-async def until(look: Callable[[], Awaitable[T]], seconds: float = 20) -> T:
+async def until(look: Callable[[], Awaitable[T | None]], seconds: float = 20) -> T:
     """What `look` finds, as soon as it finds something."""
     async with asyncio.timeout(seconds):
         # The region tells nobody when something has changed: clients have to look again, too.

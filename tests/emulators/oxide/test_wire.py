@@ -138,9 +138,13 @@ async def test_every_operation_answers_as_the_document_says(client: Client, api_
     await client.post("/v1/anti-affinity-groups", group, project="bakery")
     floating = {"name": "f", "description": "", "address_allocator": {"type": "auto"}}
     await client.post("/v1/floating-ips", floating, project="bakery")
-    await client.post("/v1/floating-ips/f/attach", {"kind": "instance", "parent": instance["name"]}, 202, project="bakery")
+    await client.post(
+        "/v1/floating-ips/f/attach", {"kind": "instance", "parent": instance["name"]}, 202, project="bakery"
+    )
     blank = {"type": "distributed", "disk_source": {"type": "blank", "block_size": 4096}}
-    await client.post("/v1/disks", {"name": "blank", "description": "", "size": GIB, "disk_backend": blank}, project="bakery")
+    await client.post(
+        "/v1/disks", {"name": "blank", "description": "", "size": GIB, "disk_backend": blank}, project="bakery"
+    )
     image = await client.made_image(project="bakery")
     snapshot = (await client.get("/v1/snapshots", project="bakery"))["items"][0]
     for path in (
