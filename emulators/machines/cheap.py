@@ -24,6 +24,7 @@ from emulators.guests import DEFAULT_DIRECTORY, DIRECTORY_VARIABLE
 from emulators.machines import MachineSpec, PowerOff
 from emulators.machines.cidata import write_cidata_files
 from emulators.machines.disks import check_fits, copy_disk, delete_disk, make_blank, run, tools_path
+from emulators.machines.late import serve_late
 from emulators.machines.power import Ended, PoweredMachine
 from emulators.machines.process import dying_with_us
 from emulators.machines.ring import RingConsole
@@ -144,6 +145,7 @@ class _Running:
 
     async def _watch(self, ended: Ended) -> None:
         dying = self._dies_after()
+        late = self._late()
         try:
             how = await self._run()
             while how is None and not self._killed:
@@ -155,6 +157,9 @@ class _Running:
         finally:
             if dying is not None:
                 dying.cancel()
+            if late is not None:
+                late.cancel()
+                await asyncio.gather(late, return_exceptions=True)
         self.ended = True
         ended(self, PowerOff.BY_REGION if self._killed or how is None else how)
 
@@ -182,6 +187,11 @@ class _Running:
         seconds = _number(self._spec, "dies_after_seconds")
         return asyncio.get_running_loop().call_later(seconds, self._kill) if seconds else None
 
+    def _late(self) -> asyncio.Task[None] | None:
+        delay, host, port = _number(self._spec, "ssh_banner_delay"), self._spec.address, self._ssh_port
+        # The SSH server itself then listens on the next port of the same address, which is this instance's alone.
+        return asyncio.create_task(serve_late(host, port, port + 1, delay)) if delay and host else None
+
 
 def _write_settings(spec: MachineSpec, work: Path, ssh_port: int) -> None:
     """What the launcher mounts into the tree for one boot."""
@@ -202,11 +212,8 @@ def _inittab(spec: MachineSpec, ssh_port: int) -> list[str]:
     if spec.behaviour.get("refuses_auth"):
         lines.append("::sysinit:/bin/sh -c ': > /root/.ssh/authorized_keys; : > /home/baker/.ssh/authorized_keys'")
     if spec.address is not None:
-        if delay := _number(spec, "ssh_banner_delay"):
-            server = f"/bin/sh -c 'sleep {delay}; exec /usr/sbin/dropbear -i'"
-            lines.append(f"::respawn:/usr/bin/nc -ll -s {spec.address} -p {ssh_port} -e {server}")
-        else:
-            lines.append(f"::respawn:/usr/sbin/dropbear -F -E -p {spec.address}:{ssh_port}")
+        port = ssh_port + 1 if _number(spec, "ssh_banner_delay") else ssh_port
+        lines.append(f"::respawn:/usr/sbin/dropbear -F -E -p {spec.address}:{port}")
     return [*lines, "::once:/etc/init.d/user-data", "::shutdown:/bin/echo cheap: shutting down"]
 
 
