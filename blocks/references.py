@@ -32,6 +32,17 @@ def _refuse_values(schema: JsonSchemaValue, hint: str) -> JsonSchemaValue:
     return {"if": {"not": {"type": "object"}}, "then": {"const": hint}, **schema, "minProperties": 1}
 
 
+class OrLeftOut:
+    """Marks an optional reference: in the parameters' schema it is left out or a reference, never null.
+
+    An alternative with null would hide the hint of the reference's own schema behind "not valid under any of these".
+    """
+
+    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        schema = handler(core)
+        return next(member for member in schema["anyOf"] if member.get("type") != "null")
+
+
 class SecretReference(BaseModel):
     """Where a secret is: exactly one of a Prefect Secret block, an environment variable, a file."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated
 
 from pydantic import AfterValidator, Field, model_validator
@@ -29,7 +29,7 @@ from blocks.oxide.models import (
     NetworkInterfaces,
     SshKey,
 )
-from blocks.references import SecretReference
+from blocks.references import OrLeftOut, SecretReference
 from flows.definition import BuildDefinition
 from tasks.naming import oxide_name, render, shortened, unknown_variables
 from tasks.oxide.run import OxideRun
@@ -76,6 +76,14 @@ def _at(position: int) -> JsonDict:
     return {"position": position}
 
 
+def _reference_at(position: int) -> Callable[[JsonDict], None]:
+    def extend(schema: JsonDict) -> None:
+        schema["position"] = position
+        schema.pop("default", None)  # null: a form would fill it in, and the schema refuses it
+
+    return extend
+
+
 class OxideImageDefinition(BuildDefinition):
     """An image that is baked on a temporary Oxide instance."""
 
@@ -99,11 +107,11 @@ class OxideImageDefinition(BuildDefinition):
         min_length=1,
         json_schema_extra=_at(2),
     )
-    credentials: OxideCredentialsReference | None = Field(
+    credentials: Annotated[OxideCredentialsReference | None, OrLeftOut()] = Field(
         default=None,
         title="Credentials",
         description="An Oxide Credentials block. Without it: host and token, a profile, or the environment.",
-        json_schema_extra=_at(3),
+        json_schema_extra=_reference_at(3),
     )
     provisioners: list[Provisioner] = Field(
         default_factory=list,
@@ -211,11 +219,11 @@ class OxideImageDefinition(BuildDefinition):
         min_length=1,
         json_schema_extra=_at(50),
     )
-    token: SecretReference | None = Field(
+    token: Annotated[SecretReference | None, OrLeftOut()] = Field(
         default=None,
         title="Token",
         description="Where the token is, where no credentials block is given. Default: OXIDE_TOKEN.",
-        json_schema_extra=_at(51),
+        json_schema_extra=_reference_at(51),
     )
     profile: str | None = Field(
         default=None,
