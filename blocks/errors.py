@@ -9,6 +9,7 @@ Each says what happened, to which resource, why, and what to do next:
     ├── CloudError
     │   ├── Unreachable          not connected: the request was never sent
     │   ├── ReplyLost            the request was sent and no reply came: it may have been carried out
+    │   ├── NotOnVm              this process runs on no VM of that cloud
     │   └── ApiError             the cloud said no (status, code, message, request id)
     │       ├── InvalidRequest   a request that will never be right
     │       ├── Unauthorized     the credentials are wrong or have expired
@@ -113,6 +114,10 @@ class ReplyLost(CloudError):
     """The request was sent and no reply came: it may have been carried out, or be carried out later."""
 
     passes = True
+
+
+class NotOnVm(CloudError):
+    """This process runs on no VM of that cloud, or cannot ask which VM it runs on."""
 
 
 class ApiError(CloudError):

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import random
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import TypeVar
 
 import httpx
@@ -19,7 +22,7 @@ _NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, http
 
 
 def new_connections(
-    base_url: str, *, verify: bool, transport: httpx.AsyncBaseTransport | None = None
+    base_url: str, *, verify: bool | ssl.SSLContext, transport: httpx.AsyncBaseTransport | None = None
 ) -> httpx.AsyncClient:
     """A client for one cloud endpoint. Connections are kept and used again; nothing is followed elsewhere."""
     return httpx.AsyncClient(
@@ -53,19 +56,35 @@ async def transport_errors(endpoint: str, resource: str) -> AsyncIterator[None]:
         ) from error
 
 
+def retry_after(reply: httpx.Response) -> float | None:
+    """The pause in seconds that a reply's Retry-After asks for, as a number or a date (RFC 9110, section 10.2.3)."""
+    value = reply.headers.get("retry-after", "")
+    if value.isascii() and value.isdigit():
+        return float(value)
+    try:
+        return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
+    except (ValueError, TypeError):
+        return None
+
+
 async def until_it_passes(
-    call: Callable[[], Awaitable[T]], *, repeatable: bool, retry_after: Callable[[], float | None]
+    call: Callable[[], Awaitable[T]],
+    *,
+    repeatable: bool,
+    retry_after: Callable[[], float | None],
+    retry_time: float | None = None,
 ) -> T:
-    """Call, and call again while the fault passes: pauses double from 0.2 s to 5 s, `api_retry_time` in all.
+    """Call, and call again while the fault passes: pauses double from 0.2 s to 5 s, `retry_time` in all.
 
     Args:
         call: One try.
         repeatable: Whether trying again is harmless although the first try may have been carried out. Where it is
             not, only what was certainly not done is tried again: never sent, or throttled.
         retry_after: What the last reply asked for (RFC 9110, section 10.2.3), in seconds.
+        retry_time: In seconds; None: the setting `api_retry_time`.
     """
     clock = asyncio.get_running_loop().time
-    end = clock() + settings().api_retry_time
+    end = clock() + (settings().api_retry_time if retry_time is None else retry_time)
     pause = 0.2
     while True:
         try:

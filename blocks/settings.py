@@ -20,11 +20,14 @@ class Settings(BaseSettings):
 
     server: str | None = Field(
         default=None,
+        pattern=r"^[A-Za-z0-9-]+$",
+        max_length=64,
         description="The Prefect server's name in marks. Unset: read from the server; `local`: no lasting server.",
     )
     state_dir: Path = Field(
         default=Path("~/.local/state/image-bakery"),
-        description="Where this host's own log of teardowns is kept, for when no Prefect server can be reached.",
+        description="Where this host keeps its own log of teardowns, for when no Prefect server can be reached, and "
+        "the request times that all its builds share.",
     )
     build_timeout: float = Field(
         default=6 * 3600,
@@ -37,6 +40,17 @@ class Settings(BaseSettings):
     )
     api_retry_time: float = Field(
         default=60, ge=0, description="How long a request is tried again while the fault is one that passes."
+    )
+    outscale_rate: int = Field(
+        default=5,
+        ge=1,
+        le=100,
+        description="Requests in any second to one OUTSCALE endpoint with one access key, all builds of this host "
+        "together. The official clients hold themselves to 5.",
+    )
+    outscale_metadata: str = Field(
+        default="http://169.254.169.254",
+        description="Where an OUTSCALE VM asks which VM it is: URL of the metadata service, without /latest.",
     )
     poll_first: float = Field(default=0.1, gt=0, description="First pause between two looks at a cloud's state.")
     poll_longest: float = Field(default=2, gt=0, description="Longest pause between two looks.")

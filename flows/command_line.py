@@ -47,16 +47,24 @@ def main(
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("definition", metavar="BUILD.yaml", type=Path, help="the build definition")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="OPTION=VALUE",
+        help="give an option another value than the file does; the value is YAML. Can be repeated",
+    )
+    parser.add_argument("--artifact", metavar="FILE", type=Path, help="also write the artifact to a file, as JSON")
     parser.add_argument("--validate", action="store_true", help="only look for mistakes that can be seen from here")
     arguments = parser.parse_args()
     try:
         if arguments.validate:
-            _read(load()[0], arguments.definition)
+            _read(load()[0], arguments)
             print(f"{arguments.definition}: no mistakes")
             return 0
         use_server = start_prefect_server()
         model, flow = load()
-        definition = _read(model, arguments.definition)
+        definition = _read(model, arguments)
         use_server()
         artifact = asyncio.run(flow(definition))
     except DefinitionError as error:
@@ -68,11 +76,13 @@ def main(
     except KeyboardInterrupt:
         print("\nInterrupted.", file=sys.stderr)
         return INTERRUPTED
+    if arguments.artifact:
+        arguments.artifact.write_text(artifact.model_dump_json(indent=2) + "\n", encoding="utf-8")
     print(artifact.report())
     return 0
 
 
-def _read(model: type[BuildDefinition], path: Path) -> BuildDefinition:
+def _read(model: type[BuildDefinition], arguments: argparse.Namespace) -> BuildDefinition:
     from flows.definition import read_yaml
 
-    return read_yaml(model, path)
+    return read_yaml(model, arguments.definition, arguments.set)

@@ -43,8 +43,13 @@ class BuildDefinition(BaseModel):
         return yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=100)
 
 
-def read_yaml(model: type[ModelT], path: Path) -> ModelT:
+def read_yaml(model: type[ModelT], path: Path, settings: Sequence[str] = ()) -> ModelT:
     """Read a definition from a YAML file.
+
+    Args:
+        model: Which builder's definition.
+        path: The file.
+        settings: Options that take the place of the file's, each as `OPTION=VALUE` with the value in YAML.
 
     Raises:
         DefinitionError: it is no YAML, or holds mistakes: each with its line.
@@ -63,7 +68,21 @@ def read_yaml(model: type[ModelT], path: Path) -> ModelT:
         ) from None
     if not isinstance(data, dict):
         raise DefinitionError([Mistake("file", "must be a YAML mapping of options")], source=str(path))
-    return check(model, {**data, "definition_file": str(path.resolve())}, source=str(path), node=node)
+    given = {**data, **_settings(settings), "definition_file": str(path.resolve())}
+    return check(model, given, source=str(path), node=node)
+
+
+def _settings(settings: Sequence[str]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for setting in settings:
+        option, equals, value = setting.partition("=")
+        try:
+            values[option.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            equals = ""
+        if not equals:
+            raise DefinitionError([Mistake(option, "must be OPTION=VALUE, the value as YAML")], source="--set")
+    return values
 
 
 def check(
@@ -87,15 +106,15 @@ def check(
     try:
         definition = given if isinstance(given, model) else model.model_validate(given)
     except ValidationError as error:
-        mistakes = [_mistake(detail, node) for detail in error.errors(include_url=False)]
+        mistakes = [_mistake(detail, given, node) for detail in error.errors(include_url=False)]
         raise DefinitionError(mistakes, source=source) from None
     if mistakes := definition.mistakes_here():
         raise DefinitionError([_with_line(mistake, node) for mistake in mistakes], source=source)
     return definition
 
 
-def _mistake(detail: Any, node: yaml.Node | None) -> Mistake:
-    where = tuple(part for part in detail["loc"] if not _is_a_choice(part))
+def _mistake(detail: Any, definition: Any, node: yaml.Node | None) -> Mistake:
+    where = _without_choices(detail["loc"], definition, missing=detail["type"] == "missing")
     rule = str(detail["msg"]).removeprefix("Value error, ").removeprefix("Input ")
     if detail["type"] == "missing":
         rule = "is required"
@@ -111,9 +130,18 @@ def _mistake(detail: Any, node: yaml.Node | None) -> Mistake:
     return Mistake(option_path(where) or "definition", rule, value[:100], _line(where, node))
 
 
-def _is_a_choice(part: str | int) -> bool:
-    # Pydantic puts the chosen member of a union into the path; no option has such a name.
-    return isinstance(part, str) and (part[:1].isupper() or part in ("str", "int", "[key]") or "[" in part)
+def _without_choices(where: Path_, definition: Any, *, missing: bool) -> Path_:
+    """The path without the names of chosen union members, which Pydantic puts in and which nobody wrote."""
+    found: list[str | int] = []
+    current = definition
+    for place, part in enumerate(where):
+        inside = isinstance(current, dict) and part in current
+        if inside or (isinstance(current, list) and isinstance(part, int) and part < len(current)):
+            current = current[part]
+            found.append(part)
+        elif missing and place == len(where) - 1:
+            found.append(part)
+    return tuple(found)
 
 
 def _with_line(mistake: Mistake, node: yaml.Node | None) -> Mistake:

@@ -107,6 +107,11 @@ class Mark:
     final: str | None = None
     """For a temporary image: the name under which it is to end up."""
 
+    def __post_init__(self) -> None:
+        # What carries a mark that cannot be read again is found by no teardown.
+        if _MARK.fullmatch(str(self)) is None:
+            raise ValueError(f"no mark can say this: {self}")
+
     def __str__(self) -> str:
         text = (
             f"image-bakery run={self.run} try={self.attempt} server={self.server} host={self.host} "

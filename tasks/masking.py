@@ -10,10 +10,9 @@ from urllib.parse import quote
 
 from pydantic import SecretStr
 
-from blocks.errors import BakeryError
-
 MASK = "********"
 _SHORTEST = 4
+_OS_ERROR = ("strerror", "filename", "filename2")
 
 _texts: set[str] = set()
 
@@ -46,24 +45,39 @@ def masked(text: str) -> str:
     return text
 
 
+def longest_secret() -> int:
+    """How many characters the longest known secret has."""
+    return max(map(len, _texts), default=0)
+
+
 def mask_error(error: BaseException) -> None:
-    """Mask the texts that an exception will show, in place, along its causes.
+    """Mask the texts that an exception will show, in place, along its causes and in groups.
 
     Prefect stores an exception's text in states, logs and events, in clear.
     """
     seen: set[int] = set()
-    current: BaseException | None = error
-    while current is not None and id(current) not in seen:
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        current = waiting.pop()
+        if current is None or id(current) in seen:
+            continue
         seen.add(id(current))
         current.args = tuple(masked(arg) if isinstance(arg, str) else arg for arg in current.args)
-        if isinstance(current, BakeryError):
-            current.what, current.why, current.hint = map(masked, (current.what, current.why, current.hint))
-        current = current.__cause__ or current.__context__
+        # An OSError shows its fields and not its arguments, a BakeryError its own.
+        for name, text in [*vars(current).items(), *((name, getattr(current, name, None)) for name in _OS_ERROR)]:
+            if isinstance(text, str) and masked(text) != text:
+                setattr(current, name, masked(text))
+        waiting += [current.__cause__, current.__context__]
+        if isinstance(current, BaseExceptionGroup):
+            waiting += current.exceptions
 
 
 class _MaskFilter(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
-        text = record.getMessage()
+        try:
+            text = record.getMessage()
+        except Exception:  # the handler says what is wrong with the record; a filter's error would end the build
+            return True
         clean = masked(text)
         if clean != text:
             record.msg, record.args = clean, None

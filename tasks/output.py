@@ -6,7 +6,7 @@ import codecs
 from collections import deque
 from collections.abc import Callable
 
-from tasks.masking import masked
+from tasks.masking import longest_secret, masked
 
 _LONGEST_LINE = 4_000
 _HELD_BACK = 64 * 1024
@@ -55,6 +55,9 @@ class Lines:
     def _flush(self) -> None:
         line = masked(self._line)
         cut = max(len(line) - _LONGEST_LINE, 0) + self._dropped
+        if self._dropped:
+            # What was held may end in the first part of a secret, and masks bring that nearer to the start.
+            line = line[: max(len(line) - longest_secret(), 0)]
         line = "".join(char if char.isprintable() or char == "\t" else "·" for char in line[:_LONGEST_LINE])
         self._line, self._dropped = "", 0
         if cut:

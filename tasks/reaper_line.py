@@ -12,6 +12,7 @@ import os
 import sys
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -38,19 +39,24 @@ class ReaperLine:
 
     def creating(self, resource: str) -> None:
         """A create is on its way: until `created`, it may take effect at any moment."""
-        self._tell("creating", resource=resource)
+        self._tell_if_there("creating", resource=resource)
 
     def created(self, resource: str) -> None:
         """It is known how that create ended."""
-        self._tell("created", resource=resource)
+        self._tell_if_there("created", resource=resource)
 
     def done(self) -> None:
         """The build has cleaned up after itself."""
-        self._tell("done")
+        self._tell_if_there("done")
 
     def take_over(self) -> None:
         """The build's own teardown was cut: go on with it."""
-        self._tell("take over")
+        self._tell_if_there("take over")
+
+    def _tell_if_there(self, word: str, **more: Any) -> None:
+        # A build whose reaper someone ended goes on: it is no worse off than with none.
+        with suppress(BrokenPipeError):
+            self._tell(word, **more)
 
     def _tell(self, word: str, **more: Any) -> None:
         self._reaper.tell({"say": word, "run": self._run, "attempt": self._attempt, **more})

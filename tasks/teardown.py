@@ -102,7 +102,10 @@ async def tear_down(
             if not _may_pass(error) or clock() + pause > end:
                 raise
         if found is not None:
-            removal.left = await _remove_all(ground, found, removal.removed, logger)
+            # A cloud may go on showing what it has removed, or take its time with it.
+            again = [resource for resource in found if resource in removal.removed]
+            removal.left = dict.fromkeys(again, "it was removed, and is still there")
+            removal.left |= await _remove_all(ground, found, removal.removed, logger)
             if not found and clock() >= settled:
                 return removal
             if found and not removal.left:
@@ -129,7 +132,8 @@ async def _remove_all(ground: Ground, found: Sequence[Owned], removed: list[Owne
             failed[resource] = str(error) or type(error).__name__
             logger.warning("Could not remove %s yet: %s", resource, failed[resource])
         else:
-            removed.append(resource)
+            if resource not in removed:
+                removed.append(resource)
             logger.info("Removed %s", resource)
 
     for rank in sorted({resource.rank for resource in found}):

@@ -21,7 +21,7 @@ from blocks.errors import (
     Throttled,
     Unauthorized,
 )
-from blocks.http import new_connections, transport_errors, until_it_passes
+from blocks.http import new_connections, retry_after, transport_errors, until_it_passes
 from blocks.oxide.models import (
     Disk,
     ExternalIp,
@@ -249,7 +249,7 @@ class OxideClient:
                 reply = await self._http.request(method, path, params=params, json=json)
             if reply.is_success:
                 return reply.json() if reply.content else None
-            asked = _retry_after(reply)
+            asked = retry_after(reply)
             raise _api_error(reply, f"{method} {path}", resource)
 
         return await until_it_passes(once, repeatable=repeatable, retry_after=lambda: asked)
@@ -273,11 +273,6 @@ def is_id(name_or_id: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _retry_after(reply: httpx.Response) -> float | None:
-    value = reply.headers.get("retry-after", "")
-    return float(value) if value.isdigit() else None
 
 
 _BY_STATUS: dict[int, tuple[type[ApiError], str]] = {

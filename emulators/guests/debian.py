@@ -15,7 +15,7 @@ SIZE = 2 * 1024**3
 
 _FILES = Path(__file__).parent / "debian_files"
 _PACKAGES = (
-    *("ca-certificates", "cloud-guest-utils", "cloud-init", "dbus", "e2fsprogs", "fdisk", "iproute2", "netbase"),
+    *("ca-certificates", "cloud-guest-utils", "cloud-init", "dbus", "e2fsprogs", "fdisk", "iproute2", "lz4", "netbase"),
     *("openssh-server", "sudo", "systemd", "systemd-resolved", "systemd-sysv", "udev"),
 )
 _BEFORE_KERNEL = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hmac
 import json
 import logging
@@ -24,6 +23,8 @@ from emulators.oxide.power import Power
 from emulators.oxide.records import Project
 from emulators.oxide.region import OxideRegion, Struck
 from emulators.region.connections import Dropped
+from emulators.region.faults import Fault
+from emulators.region.mishaps import before_answer
 
 log = logging.getLogger(__name__)
 
@@ -105,7 +106,7 @@ async def _serve(region: OxideRegion, power: Power, operation: Operation, reques
     )
     struck = Struck(region.faults.draw(operation.id, told.get("name")))
     request_id = str(uuid4())
-    reply = await _before(struck, request, request_id)
+    reply = await before_answer(struck, request, lambda fault: _refusal(fault, request_id))
     if reply is None:
         call = Call(region, power, dict(request.path_params), dict(request.query_params), body, struck)
         reply = await _answer(operation, call, request, request_id)
@@ -116,27 +117,9 @@ async def _serve(region: OxideRegion, power: Power, operation: Operation, reques
     return reply
 
 
-async def _before(struck: Struck, request: Request, request_id: str) -> Response | None:
-    if latency := struck.by("latency"):
-        await asyncio.sleep(latency.number("seconds", 1))
-    if hang := struck.by("hang"):
-        try:
-            # The body has been read: what comes next is the client's going away.
-            await asyncio.wait_for(request.receive(), hang.number("seconds", 3600))
-        except TimeoutError:
-            pass
-        else:
-            return Dropped()
-    if struck.by("drop_before"):
-        return Dropped()
-    if fault := struck.by("status"):
-        status = int(fault.number("status", 503))
-        message = fault.text("message") or "Service Unavailable"
-        reply = _error(request_id, ApiError(status, fault.text("error_code"), message))
-        if retry_after := fault.text("retry_after"):
-            reply.headers["retry-after"] = retry_after
-        return reply
-    return None
+def _refusal(fault: Fault, request_id: str) -> Response:
+    status, message = int(fault.number("status", 503)), fault.text("message") or "Service Unavailable"
+    return _error(request_id, ApiError(status, fault.text("error_code"), message))
 
 
 async def _answer(operation: Operation, call: Call, request: Request, request_id: str) -> Response:

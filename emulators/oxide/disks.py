@@ -30,7 +30,8 @@ from emulators.oxide.records import (
     new_id,
     now,
 )
-from emulators.oxide.region import GIB, OxideRegion, Struck
+from emulators.oxide.region import OxideRegion, Struck
+from emulators.region.sources import GIB
 
 _MAX_SIZE = 1023 * GIB
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
 from pathlib import Path
 
 from emulators.oxide import errors
 from emulators.oxide.bodies import ImageCreate, check_name, is_uuid
 from emulators.oxide.records import Image, Project, SnapshotState, new_id, now
-from emulators.oxide.region import GIB, OxideRegion
-from emulators.region.home import RegionError
+from emulators.oxide.region import OxideRegion
+from emulators.region.sources import GIB, Source
 
 
 def select(region: OxideRegion, name_or_id: str, project: str | None) -> Image:
@@ -107,47 +105,13 @@ def _move(region: OxideRegion, image: Image, project_id: str | None) -> None:
     region.images.save(image)
 
 
-@dataclass(frozen=True)
-class Source:
-    """An image that is to come with the region."""
+def source(path: Path) -> Source:
+    """An image that is to come with the region.
 
-    disk: Path
-    name: str
-    description: str
-    os: str
-    version: str
-
-    @property
-    def mark(self) -> str:
-        """Which file it is, and when that was last changed."""
-        status = self.disk.stat()
-        return f"{self.disk.absolute()}:{status.st_size}:{status.st_mtime_ns}"
-
-    @classmethod
-    def read(cls, path: Path) -> Source:
-        """Read `disk.raw` and `image.json` in a directory, or a disk file alone.
-
-        Raises:
-            RegionError: there is no such thing there.
-        """
-        disk = path / "disk.raw" if path.is_dir() else path
-        description = path / "image.json" if path.is_dir() else path.with_suffix(".json")
-        if not disk.is_file():
-            raise RegionError(f"no disk at {disk}: --image takes a directory with disk.raw, or a raw disk file")
-        told: dict[str, object] = {}
-        try:
-            if description.exists():
-                told = json.loads(description.read_text())
-            default = path.name if path.is_dir() else path.stem
-            return cls(
-                disk=disk,
-                name=check_name(str(told.get("name", default)).lower()),
-                description=str(told.get("description", "")),
-                os=str(told.get("os", "unknown")),
-                version=str(told.get("version", "unknown")),
-            )
-        except ValueError as error:
-            raise RegionError(f"{description}: {error}") from None
+    Raises:
+        RegionError: there is none at that path, or its name is none that this API takes.
+    """
+    return Source.read(path, lambda name: check_name(name.lower()))
 
 
 async def install(region: OxideRegion, source: Source) -> Image:
@@ -160,7 +124,6 @@ async def install(region: OxideRegion, source: Source) -> Image:
         if former.source_mark in {source.mark, None}:
             return former
         await delete(region, former)
-    whole_gib = -(-source.disk.stat().st_size // GIB) * GIB
     image = Image(
         id=new_id(),
         name=source.name,
@@ -168,7 +131,7 @@ async def install(region: OxideRegion, source: Source) -> Image:
         project_id=None,
         os=source.os,
         version=source.version,
-        size=max(whole_gib, GIB),
+        size=source.gib * GIB,
         block_size=512,
         source_mark=source.mark,
     )

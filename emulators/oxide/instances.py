@@ -36,7 +36,8 @@ from emulators.oxide.records import (
     new_id,
     now,
 )
-from emulators.oxide.region import GIB, OxideRegion, Struck
+from emulators.oxide.region import OxideRegion, Struck
+from emulators.region.sources import GIB
 
 _MAX_MEMORY = 1536 * GIB
 _MAX_CPUS = 254

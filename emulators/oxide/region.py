@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from ipaddress import IPv4Network
 from pathlib import Path
@@ -30,12 +30,10 @@ from emulators.oxide.records import (
     new_id,
     now,
 )
+from emulators.region import faults
 from emulators.region.addresses import AddressPool, random_network
-from emulators.region.faults import Fault, Faults
 from emulators.region.records import Collection, write_private
 from emulators.region.requests import RequestLog
-
-GIB = 1 << 30
 
 FAULT_KINDS = frozenset(
     {
@@ -89,14 +87,8 @@ class Times:
 
 
 @dataclass(frozen=True)
-class Struck:
+class Struck(faults.Struck):
     """The faults that strike one request."""
-
-    faults: list[Fault] = field(default_factory=list)
-
-    def by(self, kind: str) -> Fault | None:
-        """The fault of that kind, if there is one."""
-        return next((fault for fault in self.faults if fault.kind == kind), None)
 
     def behaviour(self) -> dict[str, object]:
         """What these faults tell an instance's machine."""
@@ -133,7 +125,7 @@ class OxideRegion:
         self.ssh_port = ssh_port
         self.addresses = AddressPool(IPv4Network(identity.network), ssh_port)
         self.requests = RequestLog()
-        self.faults = Faults(FAULT_KINDS)
+        self.faults = faults.Faults(FAULT_KINDS)
 
         records = directory / "records"
         self.projects = Collection(records / "projects", Project)

@@ -18,7 +18,7 @@ from emulators.oxide.records import (
     Vpc,
     new_id,
 )
-from emulators.oxide.region import GIB
+from emulators.region.sources import GIB
 
 OPERATIONS: list[Operation] = []
 

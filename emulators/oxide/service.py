@@ -25,6 +25,7 @@ from emulators.region.addresses import usable_ssh_port
 from emulators.region.control import control_app
 from emulators.region.home import Home, RegionError
 from emulators.region.server import listen, serving, until_signalled, url
+from emulators.region.sources import Source
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +38,7 @@ class Options:
     listen: str = "127.0.0.1:0"
     control: str = "127.0.0.1:0"
     machines: str = "auto"
-    sources: list[images.Source] = field(default_factory=list)
+    sources: list[Source] = field(default_factory=list)
     ssh_port: int | None = None
     project: str = "bakery"
     network: IPv4Network | None = None

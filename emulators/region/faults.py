@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -72,6 +73,17 @@ class Fault(BaseModel):
             return False
         self.fired += 1
         return True
+
+
+@dataclass(frozen=True)
+class Struck:
+    """The faults that strike one request."""
+
+    faults: list[Fault] = field(default_factory=list)
+
+    def by(self, kind: str) -> Fault | None:
+        """The fault of that kind, if there is one."""
+        return next((fault for fault in self.faults if fault.kind == kind), None)
 
 
 class Faults:

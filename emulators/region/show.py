@@ -8,7 +8,7 @@ import httpx
 
 from emulators.region.home import Home, RegionError
 
-_COLUMNS = ("name", "state", "project", "id", "where", "description")
+_COLUMNS = ("name", "state", "project", "account", "id", "where", "description")
 
 
 def inventory(home: Home) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import httpx
 
-from emulators.oxide.images import Source
+from emulators.oxide import images
 from emulators.oxide.region import OxideRegion
 from emulators.oxide.service import Options, running
 from emulators.region.home import Home
@@ -158,7 +158,7 @@ class Kitchen:
 
         settings = Options(
             home=self.home,
-            sources=[Source.read(self.source)],
+            sources=[images.source(self.source)],
             ssh_port=options.pop("ssh_port", 2222),
             **options,
         )

@@ -1,0 +1,148 @@
+"""A serving region: state, devices and endpoints, from start to stop."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from emulators.outscale import accounts, images, links, snapshots, volumes
+from emulators.outscale.accounts import Account
+from emulators.outscale.app import api_app
+from emulators.outscale.metadata import metadata_app
+from emulators.outscale.records import ImageState, SnapshotState, VolumeState
+from emulators.outscale.region import OutscaleRegion, Place, Times
+from emulators.region.control import control_app
+from emulators.region.home import Home, RegionError
+from emulators.region.server import listen, serving, until_signalled, url
+from emulators.region.sources import Source
+
+log = logging.getLogger(__name__)
+
+VENDOR = "000000000001"
+"""The account that owns public OMIs, which nobody has the keys of."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a region is started with."""
+
+    home: Home
+    listen: str = "127.0.0.1:0"
+    control: str = "127.0.0.1:0"
+    metadata: str = "127.0.0.1:0"
+    sources: list[Source] = field(default_factory=list)
+    public_sources: list[Source] = field(default_factory=list)
+    place: Place = field(default_factory=Place)
+    account: str | None = None
+    other_accounts: list[str] = field(default_factory=list)
+    times: Times = field(default_factory=Times)
+    rate: float | None = None
+    devices: bool = True
+
+
+@dataclass(frozen=True)
+class Running:
+    """A region that serves."""
+
+    region: OutscaleRegion
+    api: str
+    control: str
+    metadata: str
+
+
+@asynccontextmanager
+async def running(options: Options) -> AsyncIterator[Running]:
+    """Serve a region for as long as the block runs; at its end no device of it is left.
+
+    Raises:
+        RegionError: another process serves from that state directory, an address cannot be had, or this is not root.
+    """
+    if options.devices and os.geteuid() != 0:
+        raise RegionError(
+            "linking a volume makes a block device of this machine, which takes root: run it with sudo, "
+            "or with --no-devices to serve the API alone"
+        )
+    home = options.home
+    home.make()
+    with home.locked(), ExitStack() as sockets:
+        former = home.recorded()
+        api = sockets.enter_context(listen(options.listen, former.get("api", "").removesuffix("/api/v1")))
+        control = sockets.enter_context(listen(options.control, former.get("control")))
+        metadata = sockets.enter_context(listen(options.metadata, former.get("metadata")))
+        region = OutscaleRegion(
+            home.directory,
+            options.place,
+            _accounts(options),
+            times=options.times,
+            rate=options.rate,
+            devices=options.devices,
+        )
+        try:
+            await _settle(region)
+            for source in options.sources:
+                await images.install(region, region.owner.account_id, source, public=False)
+            for source in options.public_sources:
+                await images.install(region, VENDOR, source, public=True)
+            apps = [(api_app(region), api), (control_app(region), control), (metadata_app(options.place), metadata)]
+            async with serving(apps):
+                yield Running(region, f"{url(api)}/api/v1", url(control), url(metadata))
+        finally:
+            await region.stop_jobs()
+            await links.take_away(region)
+
+
+def _accounts(options: Options) -> list[Account]:
+    directory, region = options.home.directory, options.place.region
+    others = [accounts.load(directory / f"credentials-{name}.json", name, region) for name in options.other_accounts]
+    return [accounts.load(directory / "credentials.json", options.account, region), *others]
+
+
+async def _settle(region: OutscaleRegion) -> None:
+    """Take up everything where a former process left it."""
+    links.let_go_of_strangers(region)
+    for snapshot in region.snapshots:
+        if snapshot.state is SnapshotState.PENDING:
+            await snapshots.settle(region, snapshot)
+    for volume in region.volumes:
+        if volume.link is not None:
+            await links.settle(region, volume)
+        elif volume.state is VolumeState.CREATING:
+            region.spawn(volume, volumes.make(region, volume))
+        elif volume.state is VolumeState.DELETING:
+            region.spawn(volume, volumes.remove(region, volume))
+    for image in region.images:
+        if image.state is ImageState.PENDING:
+            images.settle(region, image)
+
+
+def ready_line(options: Options, served: Running) -> dict[str, Any]:
+    """What a server says when it is ready."""
+    return {
+        "api": served.api,
+        "control": served.control,
+        "metadata": served.metadata,
+        "credentials_file": str(options.home.directory / "credentials.json"),
+        "region": options.place.region,
+        "subregion": options.place.subregion,
+        "vm_id": options.place.vm_id,
+        "pid": os.getpid(),
+    }
+
+
+async def serve(options: Options) -> None:
+    """Serve until SIGTERM or SIGINT. One line of JSON on stdout says that the region is ready.
+
+    Raises:
+        RegionError: as for `running`.
+    """
+    async with running(options) as served:
+        ready = ready_line(options, served)
+        options.home.record(ready)
+        print(json.dumps(ready), flush=True)
+        await until_signalled()
+        log.info("stopping")

@@ -1,0 +1,54 @@
+"""The parts of the world, each started once for all tests of a process that need it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.end_to_end.world import ROOT, Prefect, Region, oxide_region, prefect_server, process
+
+
+@pytest.fixture(scope="session")
+def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prefect]:
+    """A Prefect server."""
+    with prefect_server(tmp_path_factory.mktemp("prefect")) as server:
+        yield server
+
+
+@pytest.fixture
+def cheap_region(tmp_path: Path, tiny: Path) -> Iterator[Region]:
+    """A region whose instances are SSH servers in private roots: no guest is booted."""
+    if os.geteuid() != 0:
+        pytest.skip("cheap machines need root's rights")
+    with oxide_region(tmp_path, tiny, "cheap") as region:
+        yield region
+
+
+@pytest.fixture
+def qemu_region(tmp_path: Path, tiny: Path) -> Iterator[Region]:
+    """A region whose instances are virtual machines."""
+    with oxide_region(tmp_path, tiny, "qemu") as region:
+        yield region
+
+
+@pytest.fixture(scope="session")
+def deployed(prefect: Prefect) -> Prefect:
+    """A server on which block types, work pool and deployments are registered, by the README's own command."""
+    subprocess.run(
+        ["tools/deploy"], env=dict(prefect.env), cwd=ROOT, check=True, timeout=180, stdout=subprocess.DEVNULL
+    )
+    return prefect
+
+
+@pytest.fixture(scope="session")
+def worker(deployed: Prefect, tmp_path_factory: pytest.TempPathFactory) -> Iterator[subprocess.Popen[bytes]]:
+    """A process worker of the work pool."""
+    log = tmp_path_factory.mktemp("worker") / "worker.log"
+    argv = [sys.executable, "-m", "prefect", "worker", "start", "--pool", "bakery", "--name", "test"]
+    with process(argv, log, deployed.env) as child:
+        yield child

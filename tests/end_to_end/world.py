@@ -1,0 +1,194 @@
+"""The world around a build, each part a process of its own: a region, a Prefect server, a worker, a terminal."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+import yaml
+
+ROOT = Path(__file__).parents[2]
+T = TypeVar("T")
+
+
+def eventually(look: Callable[[], T | None], seconds: float, what: str) -> T:
+    """What a look finds, as soon as it finds something. Fails after a deadline."""
+    end = time.monotonic() + seconds
+    while True:
+        found = look()
+        if found:
+            return found
+        if time.monotonic() > end:
+            raise AssertionError(f"not within {seconds:g} s: {what}")
+        time.sleep(0.1)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def process(
+    argv: Sequence[str], log: Path, env: Mapping[str, str], cwd: Path = ROOT
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that leads a group of its own, as one started at a terminal does. Its group is ended at the end."""
+    with log.open("ab") as output:
+        child = subprocess.Popen(
+            argv, stdout=output, stderr=output, stdin=subprocess.DEVNULL, env=dict(env), cwd=cwd, start_new_session=True
+        )
+    try:
+        yield child
+    finally:
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            try:
+                os.killpg(child.pid, number)
+                child.wait(15)
+            except (ProcessLookupError, subprocess.TimeoutExpired):
+                pass
+        child.wait()
+
+
+@dataclass(frozen=True)
+class Region:
+    """An Oxide region in a box, counted by its own inventory."""
+
+    state: Path
+    ready: Mapping[str, Any]
+
+    def inventory(self) -> dict[str, list[dict[str, Any]]]:
+        """What exists, less what was there before any build: the project and the region's own images."""
+        resources: dict[str, list[dict[str, Any]]] = httpx.get(
+            f"{self.ready['control']}/inventory", trust_env=False, timeout=30
+        ).json()["resources"]
+        del resources["projects"]
+        resources["images"] = [image for image in resources["images"] if not image["of_region"]]
+        return {kind: found for kind, found in resources.items() if found}
+
+    def fault(self, **fault: Any) -> None:
+        """Have the region do something wrong."""
+        httpx.post(f"{self.ready['control']}/faults", json=fault, trust_env=False, timeout=30).raise_for_status()
+
+    def definition(self, *provisioners: Mapping[str, Any], **options: Any) -> dict[str, Any]:
+        """A build definition for this region."""
+        return {
+            "build_name": "test",
+            "boot_disk_image_id": "tiny",
+            "project": self.ready["project"],
+            "host": self.ready["api"],
+            "token": {"file": self.ready["token_file"]},
+            "memory": "1GiB",
+            "boot_disk_size": "1GiB",
+            "ssh_username": "root",
+            "ssh_port": self.ready["ssh_port"],
+            "ssh_timeout": "2m",
+            "provisioners": list(provisioners),
+            **options,
+        }
+
+
+@contextmanager
+def oxide_region(directory: Path, guest: Path, machines: str) -> Iterator[Region]:
+    """A region that serves as a program of its own."""
+    state = directory / "region"
+    state.mkdir(mode=0o700, parents=True)
+    argv = [
+        *(sys.executable, "-m", "emulators.oxide", "serve", "--state", str(state), "--machines", machines),
+        *("--listen", "127.0.0.1:0", "--control", "127.0.0.1:0", "--image", str(guest)),
+    ]
+    with process(argv, directory / "region.log", os.environ) as child:
+        ready = eventually(lambda: _ready(state, child.pid), 60, f"the region is ready; see {directory / 'region.log'}")
+        print(f"\nregion on {ready['machines']} machines")
+        yield Region(state, ready)
+
+
+def _ready(state: Path, pid: int) -> dict[str, Any] | None:
+    try:
+        ready: dict[str, Any] = json.loads((state / "region.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return ready if ready["pid"] == pid else None
+
+
+@dataclass(frozen=True)
+class Prefect:
+    """A Prefect server, and the environment in which its clients run."""
+
+    api: str
+    env: Mapping[str, str]
+
+    def request(self, method: str, path: str, body: Any = None) -> Any:
+        """Ask the server's API."""
+        reply = httpx.request(method, f"{self.api}{path}", json=body, trust_env=False, timeout=60)
+        if reply.is_error:
+            raise AssertionError(f"{method} {path}: {reply.status_code} {reply.text}")
+        return reply.json() if reply.content else None
+
+    def state(self, run: str) -> str:
+        """A flow run's state."""
+        return str(self.request("GET", f"/flow_runs/{run}")["state_type"])
+
+    def newest_run(self) -> str:
+        """The id of the flow run that was created last."""
+        runs = self.request("POST", "/flow_runs/filter", {"sort": "START_TIME_DESC", "limit": 1})
+        return str(runs[0]["id"])
+
+    def log(self, run: str) -> str:
+        """What a flow run's log says."""
+        body = {"logs": {"flow_run_id": {"any_": [run]}}, "sort": "TIMESTAMP_ASC", "limit": 200}
+        return "\n".join(line["message"] for line in self.request("POST", "/logs/filter", body))
+
+    def command(self, *words: str) -> str:
+        """Run Prefect's command line, and return what it says."""
+        done = subprocess.run(
+            [sys.executable, "-m", "prefect", *words],
+            env=dict(self.env), cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+
+@contextmanager
+def prefect_server(directory: Path) -> Iterator[Prefect]:
+    """A Prefect server of its own, on a free port."""
+    port = free_port()
+    api = f"http://127.0.0.1:{port}/api"
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "IMAGE_BAKERY_"))}
+    env |= {
+        "DO_NOT_TRACK": "1",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_HOME": str(directory / "prefect"),
+        "PREFECT_API_URL": api,
+        "PREFECT_WORKER_QUERY_SECONDS": "1",
+        "IMAGE_BAKERY_STATE_DIR": str(directory / "bakery"),
+        "PYTHONUNBUFFERED": "1",
+    }
+    # As a setting of the process and not as an argument, so that the server's own pages know it too.
+    argv = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    with process(argv, directory / "server.log", env | {"PREFECT_SERVER_UI_API_URL": api}):
+        eventually(lambda: _answers(f"{api}/health"), 120, f"the server answers; see {directory / 'server.log'}")
+        yield Prefect(api, env)
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(url, trust_env=False, timeout=5).is_success
+    except httpx.TransportError:
+        return False
+
+
+def write_definition(path: Path, definition: Mapping[str, Any]) -> Path:
+    path.write_text(yaml.safe_dump(dict(definition)), encoding="utf-8")
+    return path
