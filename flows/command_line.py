@@ -19,7 +19,7 @@ FAILED, BAD_DEFINITION, INTERRUPTED, TERMINATED = 1, 2, 130, 143
 
 _EPILOG = """exit codes:
   0    the image is made (with --validate: the definition holds no mistake)
-  1    the build failed; nothing temporary is left, or the log says what is
+  1    the build failed or was cancelled; nothing temporary is left, or the log says what is
   2    the definition or the command line holds mistakes; nothing was created
   130  interrupted (Ctrl-C), 143 terminated: the build is cleaned up after
 
@@ -66,7 +66,7 @@ def main(
         model, flow = load()
         definition = _read(model, arguments)
         use_server()
-        artifact = asyncio.run(flow(definition))
+        return _bake(flow(definition), arguments.artifact)
     except DefinitionError as error:
         print(error, file=sys.stderr)
         return BAD_DEFINITION
@@ -76,8 +76,21 @@ def main(
     except KeyboardInterrupt:
         print("\nInterrupted.", file=sys.stderr)
         return INTERRUPTED
-    if arguments.artifact:
-        arguments.artifact.write_text(artifact.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
+def _bake(build: Coroutine[Any, Any, Any], destination: Path | None) -> int:
+    from prefect.exceptions import CancelledRun, TerminationSignal
+
+    try:
+        artifact = asyncio.run(build)
+    except CancelledRun as cancelled:
+        print(f"\nCancelled: {cancelled}", file=sys.stderr)
+        return FAILED
+    except TerminationSignal:
+        print("\nTerminated.", file=sys.stderr)
+        return TERMINATED
+    if destination is not None:
+        destination.write_text(artifact.model_dump_json(indent=2) + "\n", encoding="utf-8")
     print(artifact.report())
     return 0
 

@@ -66,6 +66,10 @@ def read_yaml(model: type[ModelT], path: Path, settings: Sequence[str] = ()) -> 
         raise DefinitionError(
             [Mistake("file", f"must be YAML: {error.problem}", line=line)], source=str(path)
         ) from None
+    except (yaml.YAMLError, ValueError) as error:  # a control character; a date that is none
+        raise DefinitionError(
+            [Mistake("file", f"must be YAML: {str(error).splitlines()[0]}")], source=str(path)
+        ) from None
     if not isinstance(data, dict):
         raise DefinitionError([Mistake("file", "must be a YAML mapping of options")], source=str(path))
     given = {**data, **_settings(settings), "definition_file": str(path.resolve())}
@@ -125,7 +129,7 @@ def _mistake(detail: Any, definition: Any, node: yaml.Node | None) -> Mistake:
         where = (*where, "type")
     given = detail.get("input")
     # Only what is certainly no secret is shown again; a plain value where a reference belongs may be one.
-    shown = detail["type"] not in ("secret_value", "block_value", "extra_forbidden", "missing")
+    shown = where and detail["type"] not in ("secret_value", "block_value", "extra_forbidden", "missing")
     value = repr(given) if shown and isinstance(given, str | int | float | bool) else ""
     return Mistake(option_path(where) or "definition", rule, value[:100], _line(where, node))
 

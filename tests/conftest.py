@@ -39,7 +39,7 @@ Tune = Callable[..., None]
 
 @pytest.fixture
 def tune(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Tune]:
-    """Set settings by name, as an operator does: by IMAGE_BAKERY_* variables. Waits are short until a test says else."""
+    """Set settings by name, by IMAGE_BAKERY_* variables as an operator does. Waits are short until a test says else."""
 
     def set_settings(**values: object) -> None:
         for name, value in values.items():
@@ -101,7 +101,7 @@ async def region(tmp_path: Path, tiny: Path, tune: Tune) -> AsyncIterator[Region
         pytest.skip("cheap machines need root's rights")
 
     from emulators.machines.cheap import CheapMachines
-    from emulators.oxide.images import Source
+    from emulators.region.sources import Source
     from emulators.oxide.service import Options, running
     from emulators.region.home import Home
 

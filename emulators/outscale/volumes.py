@@ -28,10 +28,11 @@ def create(region: OutscaleRegion, account: Account, body: bodies.CreateVolume, 
     if body.subregion_name not in region.place.subregions:
         raise errors.invalid_value(errors.INVALID_SUBREGION, f"Invalid Subregion: '{body.subregion_name}'")
     snapshot = _source(region, account, body.snapshot_id)
-    size = body.size if body.size is not None else snapshot and snapshot.volume_size
+    least = snapshot.volume_size if snapshot else 1
+    size = body.size if body.size is not None or snapshot is None else least
     if size is None:
         raise errors.missing_parameter("Size")
-    _check_size(size, least=snapshot.volume_size if snapshot else 1)
+    _check_size(size, least)
     _check_iops(body.volume_type, body.iops, size)
     volume = Volume(
         id=new_id("vol"),

@@ -126,9 +126,8 @@ class Line:
                     await _ended(process, _END)
             except asyncio.CancelledError:
                 process.kill()
+                _bury_later(process)
                 raise
-            finally:
-                process.poll()
 
     async def _quietly_close(self) -> None:
         with suppress(Exception):
@@ -331,6 +330,20 @@ class _Stream:
 
 def _failure(told: dict[str, Any]) -> OperationFailed:
     return OperationFailed(told["why"], told["path"], told["errno"])
+
+
+def _bury_later(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is not None:
+        return
+    loop = asyncio.get_running_loop()
+    descriptor = os.pidfd_open(process.pid)
+
+    def bury() -> None:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
+        process.poll()
+
+    loop.add_reader(descriptor, bury)
 
 
 def _settle(gone: asyncio.Future[None]) -> None:

@@ -84,7 +84,9 @@ class File(ProvisionerOptions):
         if source.is_dir():
             if not named.endswith("/"):
                 there = posixpath.join(there, source.name)
-                await must(bench.communicator, f"mkdir -p {shlex.quote(there)}", what=f"make {there}")
+                # The directory itself is made by the upload, with its own mode.
+                above = posixpath.dirname(there) or "."
+                await must(bench.communicator, f"mkdir -p {shlex.quote(above)}", what=f"make {above}")
             await bench.communicator.upload_directory(source, there)
         else:
             there = posixpath.join(there, source.name) if there.endswith("/") else there

@@ -7,6 +7,7 @@ banner (RFC 4253, section 4.2) is the first sign of the server itself.
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from contextlib import suppress
 
@@ -46,7 +47,8 @@ async def connect_at_banner(address: str, port: int, timeout: float) -> socket.s
                 try:
                     return probe.result()
                 except OSError as error:
-                    reason = error.strerror or str(error) or type(error).__name__
+                    # asyncio's own text says where to, and not what happened.
+                    reason = os.strerror(error.errno) if error.errno else str(error) or type(error).__name__
                     failures[reason] = failures.get(reason, 0) + 1
                     refused = True
             if refused:
@@ -58,7 +60,7 @@ async def connect_at_banner(address: str, port: int, timeout: float) -> socket.s
             if isinstance(result, socket.socket):
                 result.close()
     raise CannotConnect(
-        f"no SSH server answered within {timeout:g} s",
+        f"no SSH server answered within {round(timeout, 1):g} s",
         resource=f"{address} port {port}",
         why="; ".join(f"{reason} ({count} times)" for reason, count in failures.items()) or "connections hung",
         hint="Does the guest start (see the end of its serial console), does it run an SSH server on this port, and "

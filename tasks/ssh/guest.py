@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import logging
 import os
 import socket
@@ -10,7 +11,7 @@ import stat
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 import paramiko
 
@@ -159,16 +160,11 @@ class SshGuest:
         sftp = await self._files()
 
         def work() -> None:
-            with sftp.open(destination, "wb") as there:
-                there.set_pipelined(True)
-                # Before the contents, which may be a secret.
-                there.chmod(mode)
-                if isinstance(source, bytes):
-                    there.write(source)
-                else:
-                    with source.open("rb") as here:
-                        while data := here.read(256 * 1024):
-                            there.write(data)
+            if isinstance(source, bytes):
+                _write(sftp, io.BytesIO(source), destination, mode)
+            else:
+                with source.open("rb") as here:
+                    _write(sftp, here, destination, mode)
 
         await self._file_work(work, f"write {destination}")
 
@@ -177,9 +173,12 @@ class SshGuest:
         sftp = await self._files()
 
         def make(directory: str, mode: int) -> None:
-            with suppress(OSError):  # it is there already, or the next call says what is wrong
+            try:
                 sftp.mkdir(directory)
-            sftp.chmod(directory, mode)
+            except OSError:
+                sftp.listdir_attr(directory)  # it is there already, and keeps its mode; or this says what is wrong
+            else:
+                sftp.chmod(directory, mode)
 
         def work() -> None:
             for root, directories, names in os.walk(source):
@@ -188,8 +187,8 @@ class SshGuest:
                 there = destination.rstrip("/") + ("" if here == source else f"/{here.relative_to(source).as_posix()}")
                 make(there or "/", stat.S_IMODE(here.stat().st_mode))
                 for name in sorted(names):
-                    sftp.put(str(here / name), f"{there}/{name}", confirm=False)
-                    sftp.chmod(f"{there}/{name}", stat.S_IMODE((here / name).stat().st_mode))
+                    with (here / name).open("rb") as file:
+                        _write(sftp, file, f"{there}/{name}", stat.S_IMODE((here / name).stat().st_mode))
 
         await self._file_work(work, f"write the directory {destination}")
 
@@ -234,9 +233,11 @@ class SshGuest:
                 return sftp
 
             try:
-                self._sftp = await self._blocking(work, channel.close)
-            except (TimeoutError, paramiko.SSHException, EOFError) as error:
+                self._sftp = await in_thread(work, channel.close)
+            except (OSError, paramiko.SSHException, EOFError) as error:
                 channel.close()
+                if not self.is_connected:
+                    raise self._lost(str(error) or type(error).__name__) from error
                 raise CommunicatorError(
                     "the guest does not offer SFTP",
                     resource=str(self),
@@ -277,3 +278,18 @@ class SshGuest:
             why=why,
             hint="If the step restarts the guest or its network on purpose, use the reboot provisioner.",
         )
+
+
+def _write(sftp: paramiko.SFTPClient, here: BinaryIO, destination: str, mode: int) -> None:
+    sent = 0
+    with sftp.open(destination, "wb") as there:
+        there.set_pipelined(True)
+        # Before the contents, which may be a secret.
+        there.chmod(mode)
+        while data := here.read(256 * 1024):
+            there.write(data)
+            sent += len(data)
+        # What went wrong with a pipelined write, such as a full disk, nobody else would tell.
+        found = there.stat()
+    if stat.S_ISREG(found.st_mode or 0) and found.st_size != sent:
+        raise OSError(f"of {sent:,} bytes, {found.st_size or 0:,} are there: is its file system full?")

@@ -54,7 +54,9 @@ class TestEveryBlock:
         for name in suspicious:
             if name.endswith("_id"):
                 continue
-            assert SecretStr in (kind.model_fields[name].annotation, *_members(kind.model_fields[name].annotation)), name
+            assert SecretStr in (kind.model_fields[name].annotation, *_members(kind.model_fields[name].annotation)), (
+                name
+            )
         if issubclass(kind, CredentialsBlock):
             assert suspicious
 

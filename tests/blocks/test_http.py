@@ -92,7 +92,7 @@ async def test_what_is_no_time_is_not_heeded(
     client: OxideClient, respx_mock: respx.MockRouter, pauses: list[float], when: str
 ) -> None:
     respx_mock.get("https://rack.test/v1/projects/images").side_effect = [
-        httpx.Response(503, headers={"retry-after": when.encode()}),
+        httpx.Response(503, headers=[(b"retry-after", when.encode())]),
         httpx.Response(200, json=PROJECT),
     ]
     await client.project("images")

@@ -16,7 +16,10 @@ from tasks import masking
 from tasks.masking import MASK, keep_secret, mask_error, masked
 
 TOKEN = "oxide-token-'äöü \"/+ 0123"
-PEM = "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjEAAAAABG5vbmU\nQyNTUxOQAAACB0aGUgc2Vjb25kIGxpbmU=\n-----END-----\n"
+PEM = (
+    "-----BEGIN OPENSSH PRIVATE KEY-----\n"
+    "b3BlbnNzaC1rZXktdjEAAAAABG5vbmU\nQyNTUxOQAAACB0aGUgc2Vjb25kIGxpbmU=\n-----END-----\n"
+)
 
 
 @pytest.fixture(autouse=True)

@@ -17,7 +17,7 @@ OURS = mark_of()
 INSTANCE, DISK = owned(OURS, "instance", 0), owned(OURS, "disk", 1)
 SNAPSHOT, KEY, IMAGE = owned(OURS, "snapshot", 1), owned(OURS, "ssh-key", 1), owned(OURS, "image", 2)
 ALL = [IMAGE, KEY, DISK, SNAPSHOT, INSTANCE]
-ALWAYS = [BakeryError("worn out")] * 1000
+ALWAYS: list[Exception] = [BakeryError("worn out")] * 1000
 
 
 async def removed_from(ground: MemoryGround, *, settle: float = 0, timeout: float | None = None) -> Removal:
@@ -46,9 +46,7 @@ async def test_looking_changes_nothing() -> None:
 async def test_what_belongs_to_others_stays(tune: Tune) -> None:
     foreign = [owned(mark_of()), owned(mark_of(), "instance", 0), owned(replace(OURS, attempt=2), name="later")]
     ground = MemoryGround([*foreign, KEY])
-    await asyncio.wait_for(
-        tear_down(ground, lambda mark: mark.run == OURS.run and mark.attempt <= 1, logger=LOG), 10
-    )
+    await asyncio.wait_for(tear_down(ground, lambda mark: mark.run == OURS.run and mark.attempt <= 1, logger=LOG), 10)
     assert ground.there == foreign
     assert ground.tried == [KEY.name]
 
@@ -114,7 +112,7 @@ async def test_what_takes_its_time_to_go_is_waited_for(tune: Tune) -> None:
 
     async def go_late() -> None:
         await ground.looked.wait()
-        while ground.looks < 3:
+        while ground.looks < 3:  # noqa: ASYNC110 - it counts
             await asyncio.sleep(0)
         ground.sticky.clear()
 
@@ -124,9 +122,7 @@ async def test_what_takes_its_time_to_go_is_waited_for(tune: Tune) -> None:
     assert removal.result().left == {}
 
 
-async def test_the_report_says_how_to_remove_by_hand_what_is_left(
-    tune: Tune, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_the_report_says_how_to_remove_by_hand_what_is_left(tune: Tune, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(masking, "_texts", set())
     keep_secret(SecretStr("oxide-token-1"))
     ground = MemoryGround(list(ALL), refuses={KEY.name: [BakeryError("no: oxide-token-1")], DISK.name: ALWAYS})

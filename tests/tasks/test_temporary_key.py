@@ -1,11 +1,12 @@
+# ruff: noqa: ASYNC240 - small files of the test itself
 from __future__ import annotations
 
 import asyncio
+import base64
 import os
 from pathlib import Path
 from uuid import uuid4
 
-import paramiko
 import pytest
 from pydantic import SecretStr
 
@@ -68,7 +69,7 @@ def test_another_run_or_token_has_another_key() -> None:
 def test_the_public_line_is_that_of_authorized_keys() -> None:
     kind, blob = public_line(KEY).split(" ")
     assert kind == "ssh-ed25519"
-    assert paramiko.PublicBlob.from_string(f"{kind} {blob} comment").key_blob == KEY.asbytes()
+    assert base64.b64decode(blob) == KEY.asbytes()
     assert "oxide" not in public_line(KEY)
 
 

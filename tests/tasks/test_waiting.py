@@ -5,7 +5,16 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from blocks.errors import CloudError, EndedBadly, Forbidden, ReplyLost, ServiceFault, Throttled, Unreachable, WaitExpired
+from blocks.errors import (
+    CloudError,
+    EndedBadly,
+    Forbidden,
+    ReplyLost,
+    ServiceFault,
+    Throttled,
+    Unreachable,
+    WaitExpired,
+)
 from tasks.waiting import poll
 from tests.conftest import Tune
 

@@ -176,7 +176,9 @@ class Keeper:
         try:
             if self._init:
                 os.kill(self._init, signal.SIGKILL)
-                os.waitpid(self._init, 0)
+                # It ends when all in its namespace are buried, and burying its own children is up to the keeper.
+                while os.waitpid(-1, 0)[0] != self._init:
+                    pass
             elif self._home is None:
                 for child in list(self._children):
                     end_tree(child)

@@ -10,23 +10,15 @@ from typing import Any
 import httpx
 from jsonschema import Draft202012Validator
 
+from tests.emulators.openapi import as_json_schema
+
 DOCUMENT = Path(__file__).parents[3].parent / "shared" / "specs" / "oxide-nexus-2026060800.0.0.json"
-
-
-def _as_json_schema(node: Any) -> Any:
-    """OpenAPI 3.0 says `nullable` where JSON Schema says `null`."""
-    if isinstance(node, list):
-        return [_as_json_schema(item) for item in node]
-    if not isinstance(node, dict):
-        return node
-    converted = {key: _as_json_schema(value) for key, value in node.items() if key != "nullable"}
-    return {"anyOf": [converted, {"type": "null"}]} if node.get("nullable") is True else converted
 
 
 class ApiDocument:
     def __init__(self) -> None:
         document = json.loads(DOCUMENT.read_text())
-        self._components = _as_json_schema(document["components"])
+        self._components = as_json_schema(document["components"])
         self._operations: list[tuple[re.Pattern[str], str, dict[str, Any]]] = []
         for path, methods in document["paths"].items():
             pattern = re.compile(re.sub(r"\{[^}]+\}", "[^/]+", path))

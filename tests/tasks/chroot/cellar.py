@@ -1,4 +1,4 @@
-"""What the tests of the chroot share: disks with the tiny guest's tree on them, and looking for what was left behind."""
+"""What the tests of the chroot share: disks with the tiny guest's tree, and looking for what was left behind."""
 
 from __future__ import annotations
 
@@ -116,6 +116,6 @@ def is_free(disk: str) -> bool:
 
 
 def is_mounted_at(path: Path) -> bool:
-    return any(line.split(" ")[4].startswith(str(path)) for line in Path("/proc/self/mountinfo").read_text().splitlines())
-
-
+    return any(
+        line.split(" ")[4].startswith(str(path)) for line in Path("/proc/self/mountinfo").read_text().splitlines()
+    )

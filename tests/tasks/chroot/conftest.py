@@ -7,11 +7,20 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from tests.tasks.chroot.cellar import Volume, copy_sparse, host, linked, make_disk, mounts_of, need_root, processes_about
 
 from tasks.chroot.communicator import JailCommunicator
 from tasks.chroot.device import wait_for_partition
 from tasks.chroot.jail import Jail
+from tests.tasks.chroot.cellar import (
+    Volume,
+    copy_sparse,
+    host,
+    linked,
+    make_disk,
+    mounts_of,
+    need_root,
+    processes_about,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -35,9 +44,9 @@ def disk(master: Path, tmp_path: Path) -> Iterator[tuple[str, Path]]:
     copy_sparse(master, file)
     with linked(file) as name:
         yield name, file
-        assert mounts_of(name) == []
+        until(lambda: mounts_of(name) == [])
     assert str(tmp_path) not in host("losetup", "--all")
-    assert processes_about(str(tmp_path)) == []
+    until(lambda: processes_about(str(tmp_path)) == [])
 
 
 @pytest.fixture

@@ -52,9 +52,7 @@ async def launch(
                 disk_backend=DistributedDisk(disk_source=ImageSource(image_id=source.id)),
             ),
             network_interfaces=NetworkInterfaces(
-                params=[
-                    NetworkInterface(name=name, description=description, vpc_name="default", subnet_name="default")
-                ]
+                params=[NetworkInterface(name=name, description=description, vpc_name="default", subnet_name="default")]
             ),
             external_ips=[EphemeralIp(pool_selector=AutoPool())],
             ssh_public_keys=[],

@@ -1,8 +1,8 @@
+# ruff: noqa: ASYNC240 - small files of the test itself
 from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -91,7 +91,9 @@ async def test_a_script_is_the_definitions(tmp_path: Path) -> None:
 async def test_plain_values_are_quoted_on_the_command_line(tmp_path: Path) -> None:
     guest = FakeGuest()
     provisioner = shell(
-        inline=["true"], env={"A": "it's; $(x)", "NAME": "own"}, execute_command="sudo {{ .Vars }} sh {{.Path}} {{.Path}}"
+        inline=["true"],
+        env={"A": "it's; $(x)", "NAME": "own"},
+        execute_command="sudo {{ .Vars }} sh {{.Path}} {{.Path}}",
     )
     await provisioner.provision(bench(guest, tmp_path, NAME="theirs", BUILD="b"))
     (path,) = guest.files
@@ -109,10 +111,7 @@ async def test_secrets_are_only_in_a_private_file(tmp_path: Path, monkeypatch: p
     guest = FakeGuest(says=[f"it says {SECRET.splitlines()[0]} and {SECRET}\n".encode()])
     provisioner = shell(inline=["true"], env={"TOKEN": {"env": "OVEN_SECRET"}, "PLAIN": "x"})
     await provisioner.provision(bench(guest, tmp_path))
-    holding = [(path, mode) for path, (contents, mode) in guest.files.items() if b"$ecret" in contents]
-    assert len(holding) == 1
-    hidden, mode = holding[0]
-    assert mode == 0o600
+    assert [mode for contents, mode in guest.files.values() if b"$ecret" in contents] == [0o600]
     assert not any("$ecret" in command for command in guest.commands)
     assert all(path in guest.commands[-1] for path in guest.files)
     assert guest.commands[-1].startswith("rm -f ")
@@ -146,7 +145,7 @@ async def test_the_script_sees_its_secrets_and_the_file_is_gone_by_then(
     )
     await provisioner.provision(bench(Here(), tmp_path))
     assert seen[0].split() == f"{SECRET}-it's plain2".split()
-    assert os.listdir(there) == []
+    assert list(there.iterdir()) == []
 
 
 async def test_a_reference_that_leads_nowhere_uploads_nothing(tmp_path: Path) -> None:

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from emulators.outscale import devices
+from tests.emulators.outscale import needs
+from tests.emulators.outscale.api_document import ApiDocument, document_path
+from tests.emulators.outscale.kitchen import Client, Kitchen
+
+_LETTERS = "abcdefghijklmnopqrstuvwxyz"
+
+
+@pytest.fixture(scope="session")
+def api_document() -> ApiDocument | None:
+    """None where the document is not at hand: the replies are then checked by the tests' own words alone."""
+    path = document_path()
+    return ApiDocument(path) if path else None
+
+
+@pytest.fixture
+def kitchen(tmp_path: Path, api_document: ApiDocument | None) -> Kitchen:
+    needs.sdk()
+    return Kitchen(tmp_path, api_document)
+
+
+@pytest.fixture
+async def client(kitchen: Kitchen) -> AsyncIterator[Client]:
+    async with kitchen.open() as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def _names(worker_id: str) -> Iterator[str]:
+    # Each worker has names of its own, far from those that people and builds use.
+    number = int(worker_id.removeprefix("gw")) if worker_id.startswith("gw") else 15
+    first = _LETTERS[-1 - number % 16]
+    return (f"/dev/xvd{first}{second}" for second in itertools.cycle(_LETTERS))
+
+
+@pytest.fixture
+def device_name(_names: Iterator[str]) -> Callable[[], str]:
+    def free() -> str:
+        return next(name for name in itertools.islice(_names, 26) if not os.path.lexists(name))
+
+    return free
+
+
+@pytest.fixture
+def no_device_left(tmp_path: Path) -> Iterator[None]:
+    needs.root()
+    yield
+    left = [f"/dev/loop{loop} {path}" for loop, path in devices.loops() if path.is_relative_to(tmp_path)]
+    mounts = [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if str(tmp_path) in line]
+    assert (left, mounts) == ([], [])

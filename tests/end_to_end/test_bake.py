@@ -1,0 +1,136 @@
+"""A whole build on virtual machines: what is provisioned is in the image, and nothing else of the build is left."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.end_to_end.world import ROOT, Prefect, Region, eventually, write_definition
+
+SECRET = "canary-5f1e7a6c"
+
+
+def bake(
+    definition: dict[str, Any], env: dict[str, str], directory: Path, *more: str
+) -> subprocess.CompletedProcess[str]:
+    build = write_definition(directory / "build.yaml", definition)
+    argv = [
+        sys.executable,
+        "-m",
+        "flows.oxide_image",
+        str(build),
+        "--artifact",
+        str(directory / "artifact.json"),
+        *more,
+    ]
+    return subprocess.run(
+        argv, env={**env, "CANARY": SECRET}, cwd=ROOT, capture_output=True, text=True, timeout=280, check=False
+    )
+
+
+def file_in(disk: Path, path: str) -> bytes:
+    """A file of the ext4 file system in an image's first partition, read without mounting it."""
+    table = json.loads(subprocess.check_output(["sfdisk", "--json", str(disk)]))["partitiontable"]
+    offset = table["partitions"][0]["start"] * table.get("sectorsize", 512)
+    return subprocess.check_output(
+        ["debugfs", "-R", f"cat {path}", f"{disk}?offset={offset}"], stderr=subprocess.DEVNULL
+    )
+
+
+@pytest.mark.timeout(300)
+def test_an_image_holds_what_was_provisioned_and_no_key(qemu_region: Region, tmp_path: Path) -> None:
+    (tmp_path / "motd").write_text("from a file\n", encoding="utf-8")
+    definition = qemu_region.definition(
+        {"type": "shell", "name": "first", "inline": ["echo from a script > /made", "cat /root/.ssh/authorized_keys"]},
+        {"type": "reboot"},
+        {"type": "file", "source": "motd", "destination": "/etc/motd"},
+        {
+            "type": "shell",
+            "name": "last",
+            "env": {"TOKEN": {"env": "CANARY"}},
+            # No sync: the file is in the guest's memory alone when the script ends.
+            "inline": ['echo "the secret is $TOKEN"', "test -f /made", "echo written last > /last"],
+        },
+    )
+    # No server is named: the build has to start one of its own.
+    env = {"PATH": _path(), "HOME": str(tmp_path), "PREFECT_HOME": str(tmp_path / "prefect"), "DO_NOT_TRACK": "1"}
+    done = bake(definition, env, tmp_path)
+    assert done.returncode == 0, done.stderr
+
+    artifact = json.loads((tmp_path / "artifact.json").read_text(encoding="utf-8"))
+    assert artifact["name"].startswith("tiny-")
+    for text in (artifact["name"], artifact["id"], "provision: first", "tear down"):
+        assert text in done.stdout
+    assert "[last] the secret is ********" in done.stderr
+    assert SECRET not in done.stdout + done.stderr
+
+    left = qemu_region.inventory()
+    assert set(left) == {"images"}
+    disk = Path(left["images"][0]["path"])
+    assert file_in(disk, "/made") == b"from a script\n"
+    assert file_in(disk, "/etc/motd") == b"from a file\n"
+    assert file_in(disk, "/last") == b"written last\n"
+    assert file_in(disk, "/root/.ssh/authorized_keys") == b""
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.xdist_group("prefect")
+def test_a_worker_bakes_an_image(
+    qemu_region: Region, deployed: Prefect, worker: subprocess.Popen[bytes], tmp_path: Path
+) -> None:
+    token = Path(qemu_region.ready["token_file"]).read_text(encoding="utf-8").strip()
+    _make_block(deployed, "rack", qemu_region.ready["api"], token)
+    definition = qemu_region.definition({"type": "shell", "inline": ["echo baked by a worker > /made"]})
+    del definition["host"], definition["token"]
+    definition["credentials"] = {"block": "rack"}
+    said = deployed.command(
+        "deployment", "run", "build-oxide-image/by-hand", "--param", f"build={json.dumps(definition)}"
+    )
+    run = next(word for word in said.replace("│", " ").split() if word.count("-") == 4 and len(word) == 36)
+    eventually(lambda: deployed.state(run) in ("COMPLETED", "FAILED", "CRASHED"), 200, "the run is through")
+    log = deployed.log(run)
+    assert deployed.state(run) == "COMPLETED", log
+    assert "Baked image tiny-" in log
+
+    left = qemu_region.inventory()
+    assert set(left) == {"images"}
+    assert file_in(Path(left["images"][0]["path"]), "/made") == b"baked by a worker\n"
+
+    (page,) = deployed.request("POST", "/artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [run]}}})
+    assert page["key"] == "oxide-image-test"
+    for text in (left["images"][0]["name"], "Source image", "| launch instance", "block: rack"):
+        assert text in page["data"]
+    assert token not in page["data"] + log + json.dumps(deployed.request("GET", f"/flow_runs/{run}"))
+
+
+def _make_block(prefect: Prefect, name: str, host: str, token: str) -> None:
+    script = (
+        "import sys, json; from blocks.oxide.credentials import OxideCredentials; given = json.load(sys.stdin); "
+        "OxideCredentials(**given).save(sys.argv[1], overwrite=True)"
+    )
+    subprocess.run(
+        [sys.executable, "-c", script, name],
+        input=json.dumps({"host": host, "token": token}),
+        env=dict(prefect.env), cwd=ROOT, check=True, text=True, timeout=120,
+    )  # fmt: skip
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.xdist_group("prefect")
+def test_a_plain_secret_is_refused_before_the_run_is_stored(deployed: Prefect) -> None:
+    definition = {"boot_disk_image_id": "x", "project": "p", "ssh_username": "u", "token": SECRET}
+    with pytest.raises(AssertionError, match=r"\{env: VARIABLE\} or \{file: PATH\}") as refused:
+        deployed.command("deployment", "run", "build-oxide-image/by-hand", "--param", f"build={json.dumps(definition)}")
+    assert SECRET not in str(refused.value)
+    assert SECRET not in json.dumps(deployed.request("POST", "/flow_runs/filter", {}))
+
+
+def _path() -> str:
+    import os
+
+    return os.environ["PATH"]

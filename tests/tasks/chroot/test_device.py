@@ -1,0 +1,88 @@
+"""Nodes, partitions, and devices in use."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from blocks.errors import WaitExpired
+from tasks.chroot.device import (
+    forget_partitions,
+    names_of,
+    partition,
+    wait_for_node,
+    wait_for_partition,
+    wait_until_free,
+)
+from tasks.chroot.jail import Jail
+from tests.tasks.chroot.cellar import Volume
+
+
+@pytest.mark.parametrize(
+    ("device", "number", "name"),
+    [
+        ("/dev/xvdf", 1, "/dev/xvdf1"),
+        ("/dev/sda", 15, "/dev/sda15"),
+        ("/dev/nvme1n1", 1, "/dev/nvme1n1p1"),
+        ("/dev/loop3", 2, "/dev/loop3p2"),
+        ("/dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_sdf", 1, "/dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_sdf-part1"),
+        ("/dev/xvdf", 0, "/dev/xvdf"),
+    ],
+)
+def test_partitions_are_named_as_the_kernel_and_udev_do(device: str, number: int, name: str) -> None:
+    assert partition(device, number) == name
+
+
+def test_a_volume_may_show_up_by_its_id() -> None:
+    assert names_of("/dev/xvdf") == ["/dev/xvdf", "/dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_sdf"]
+    assert names_of("/dev/loop1") == ["/dev/loop1"]
+
+
+async def test_a_node_is_found_by_the_name_of_a_link(disk: tuple[str, Path], tmp_path: Path) -> None:
+    assert await wait_for_node(disk[0], 1) == disk[0]
+    (tmp_path / "xvdz").symlink_to(disk[0])
+    assert await wait_for_node(str(tmp_path / "xvdz"), 1) == str(tmp_path / "xvdz")
+
+
+async def test_a_node_that_never_comes_is_an_error_that_says_where_was_looked(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no device")
+    with pytest.raises(WaitExpired, match=f"no block device after 0.05 s: looked for {tmp_path}/file"):
+        await wait_for_node(str(tmp_path / "file"), 0.05)
+
+
+async def test_a_partitions_node_appears_where_the_kernel_reads_no_tables(
+    disk: tuple[str, Path], tmp_path: Path
+) -> None:
+    (tmp_path / "xvdz").symlink_to(disk[0])
+    assert await wait_for_partition(str(tmp_path / "xvdz"), 1, 10) == f"{disk[0]}p1"
+    assert await wait_for_partition(disk[0], 1, 10) == f"{disk[0]}p1"
+    assert await wait_for_partition(disk[0], 0, 10) == disk[0]
+    await forget_partitions(disk[0])
+    assert not Path(f"/sys/class/block/{Path(disk[0]).name}p1").exists()
+
+
+async def test_a_partition_that_is_not_there_is_an_error_with_a_hint(disk: tuple[str, Path]) -> None:
+    with pytest.raises(WaitExpired, match="no partition 3(.|\n)*mount_partition"):
+        await wait_for_partition(disk[0], 3, 0.2)
+
+
+async def test_a_device_in_use_is_waited_for_and_its_user_named(volume: Volume, tmp_path: Path) -> None:
+    async with Jail(tmp_path / "mounted") as jail:
+        await jail.mount_device(volume.partition)
+        with pytest.raises(WaitExpired, match=f"mounted on {tmp_path}/mounted, seen by "):
+            await wait_until_free(volume.disk, 0.05)
+        await jail.unmount(10)
+        await wait_until_free(volume.disk, 5)
+    descriptor = os.open(volume.disk, os.O_RDONLY | os.O_EXCL)
+    with pytest.raises(WaitExpired, match="no mount of it"):
+        await wait_until_free(volume.disk, 0.05)
+    os.close(descriptor)
+    await wait_until_free(volume.disk, 5)
+    assert subprocess.run(["test", "-b", volume.disk], check=False).returncode == 0
+
+
+async def test_a_device_that_is_gone_is_free(tmp_path: Path) -> None:
+    await wait_until_free(str(tmp_path / "gone"), 1)
