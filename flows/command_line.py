@@ -30,7 +30,7 @@ its own, which ends with it. IMAGE_BAKERY_* variables set deadlines and poll tim
 def main(
     program: str,
     builder: str,
-    load: Callable[[], tuple[type[BuildDefinition], Callable[[Any], Coroutine[Any, Any, Any]]]],
+    load: Callable[[], tuple[type[BuildDefinition[Any]], Callable[[Any], Coroutine[Any, Any, Any]]]],
 ) -> int:
     """Read the command line, bake, and return the exit code.
 
@@ -95,7 +95,7 @@ def _bake(build: Coroutine[Any, Any, Any], destination: Path | None) -> int:
     return 0
 
 
-def _read(model: type[BuildDefinition], arguments: argparse.Namespace) -> BuildDefinition:
+def _read(model: type[BuildDefinition[Any]], arguments: argparse.Namespace) -> BuildDefinition[Any]:
     from flows.definition import read_yaml
 
     return read_yaml(model, arguments.definition, arguments.set)

@@ -2,24 +2,42 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from blocks.errors import DefinitionError, Mistake
+from tasks.cloud import Cloud
+from tasks.run import Run
 
-ModelT = TypeVar("ModelT", bound="BuildDefinition")
+ModelT = TypeVar("ModelT", bound="BuildDefinition[Any]")
 
 Path_ = tuple[str | int, ...]
 
 
-class BuildDefinition(BaseModel):
+RunT = TypeVar("RunT", bound=Run)
+
+
+class BuildDefinition(BaseModel, ABC, Generic[RunT]):
     """What the definitions of all builders share."""
 
     model_config = ConfigDict(extra="forbid", coerce_numbers_to_str=True, hide_input_in_errors=True)
+    builder: ClassVar[str]
+    """The builder's name, as in Packer."""
+
+    build_name: str = Field(
+        default="image",
+        title="Build name",
+        description="What {{build_name}} stands for, and the build page's key.",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$",
+        max_length=60,
+        json_schema_extra={"position": 0},
+    )
 
     definition_file: str | None = Field(
         default=None,
@@ -32,6 +50,23 @@ class BuildDefinition(BaseModel):
     def base(self) -> Path:
         """The directory against which relative paths resolve."""
         return Path(self.definition_file).parent if self.definition_file else Path()
+
+    @abstractmethod
+    def cloud(self) -> AbstractAsyncContextManager[Cloud[RunT]]:
+        """Open the cloud that this definition builds on, with the credentials that it leads to.
+
+        Raises:
+            CredentialsError: there are none.
+            SecretUnavailable: a reference leads nowhere.
+        """
+
+    def script_variables(self) -> dict[str, str]:
+        """Environment variables that every script sees; the first two as with Packer."""
+        return {
+            "PACKER_BUILD_NAME": self.build_name,
+            "PACKER_BUILDER_TYPE": self.builder,
+            "BAKERY_BUILD_NAME": self.build_name,
+        }
 
     def mistakes_here(self) -> list[Mistake]:
         """What only the host that builds can tell: files that are named and are not there."""

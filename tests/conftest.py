@@ -101,9 +101,9 @@ async def region(tmp_path: Path, tiny: Path, tune: Tune) -> AsyncIterator[Region
         pytest.skip("cheap machines need root's rights")
 
     from emulators.machines.cheap import CheapMachines
-    from emulators.region.sources import Source
     from emulators.oxide.service import Options, running
     from emulators.region.home import Home
+    from emulators.region.sources import Source
 
     async def machines(ssh_port: int) -> CheapMachines:
         return CheapMachines(ssh_port=ssh_port, root=tiny / "root")

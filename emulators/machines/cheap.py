@@ -120,9 +120,11 @@ class _Running:
         await asyncio.shield(self._watching)
 
     def _kill(self) -> None:
-        # `unshare` passes this on to the first process of the PID namespace, and with it go all others.
-        with contextlib.suppress(ProcessLookupError):
-            self._process.kill()
+        # `unshare` passes this on to the first process of the PID namespace, and with it go all others. One that it
+        # has only just made does not yet know that it is to die with it, and is still in its process group.
+        if self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
 
     async def _spawn(self) -> None:
         work = self._spec.workdir.absolute()

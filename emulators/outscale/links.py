@@ -104,15 +104,24 @@ def unlink(region: OutscaleRegion, account: Account, body: bodies.UnlinkVolume) 
 
 async def _detach(region: OutscaleRegion, volume: Volume) -> None:
     await asyncio.sleep(region.times.unlink)
-    device = region.devices.get(volume.id)
+    device = await _device(region, volume)
     while device is not None and not await _whole(asyncio.to_thread(device.try_detach)):
         device.follow_partitions()
         await asyncio.sleep(_POLL)
     _free(region, volume)
 
 
+async def _device(region: OutscaleRegion, volume: Volume) -> Device | None:
+    # A link that was ended while it was being made has a device that nobody has noted.
+    if volume.id not in region.devices and region.has_devices and volume.link is not None:
+        found = await _whole(asyncio.to_thread(devices.adopt, region.path(volume), Path(volume.link.device)))
+        if found is not None:
+            region.devices[volume.id] = found
+    return region.devices.get(volume.id)
+
+
 async def _cut(region: OutscaleRegion, volume: Volume) -> None:
-    device = region.devices.get(volume.id)
+    device = await _device(region, volume)
     if device is not None:
         await _whole(asyncio.to_thread(device.cut))
         if device.is_attached():

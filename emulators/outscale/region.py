@@ -157,9 +157,10 @@ class OutscaleRegion:
 
     def spawn(self, record: Resource, job: Coroutine[Any, Any, None]) -> None:
         """Do something with a resource in the background, in place of what went on with it before."""
-        if former := self._jobs.get(record.id):
+        former = self._jobs.get(record.id)
+        if former is not None:
             former.cancel()
-        task = asyncio.create_task(job)
+        task = asyncio.create_task(_after(former, job))
         self._jobs[record.id] = task
         task.add_done_callback(lambda done: self._done(record.id, done))
 
@@ -238,3 +239,13 @@ class OutscaleRegion:
         root = next((m for m in image.mappings if m.device == image.root_device), None)
         snapshot = self.snapshots.get(root.snapshot_id) if root and root.snapshot_id else None
         return str(self.path(snapshot)) if snapshot else None
+
+
+async def _after(former: asyncio.Task[None] | None, job: Coroutine[Any, Any, None]) -> None:
+    # A job that is cancelled may still have to finish what cannot be left half done.
+    try:
+        if former is not None:
+            await asyncio.wait([former])
+        await job
+    finally:
+        job.close()

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from flows.definition import BuildDefinition
 
 
-def _load() -> tuple[type[BuildDefinition], Callable[[Any], Coroutine[Any, Any, Any]]]:
+def _load() -> tuple[type[BuildDefinition[Any]], Callable[[Any], Coroutine[Any, Any, Any]]]:
     from flows.oxide_image.definition import OxideImageDefinition
     from flows.oxide_image.flow import build_oxide_image
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from typing import Annotated
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Annotated, ClassVar
 
 from pydantic import AfterValidator, Field, model_validator
 from pydantic.config import JsonDict
 from pydantic_core import PydanticCustomError
 
 from blocks.errors import DefinitionError, Mistake
-from blocks.oxide.credentials import OxideCredentials, OxideCredentialsReference, find_credentials
+from blocks.oxide.credentials import OxideCredentialsReference, find_credentials
 from blocks.oxide.models import (
     DESCRIPTION_LENGTH,
     GIB,
@@ -31,7 +33,11 @@ from blocks.oxide.models import (
 )
 from blocks.references import OrLeftOut, SecretReference
 from flows.definition import BuildDefinition
+from tasks import grounds
+from tasks.cloud import Cloud
+from tasks.masking import keep_secret
 from tasks.naming import oxide_name, render, shortened, unknown_variables
+from tasks.oxide.ground import OxideGround
 from tasks.oxide.run import OxideRun
 from tasks.provisioners import Provisioner
 from tasks.quantities import Bytes, Seconds
@@ -84,17 +90,11 @@ def _reference_at(position: int) -> Callable[[JsonDict], None]:
     return extend
 
 
-class OxideImageDefinition(BuildDefinition):
+class OxideImageDefinition(BuildDefinition[OxideRun]):
     """An image that is baked on a temporary Oxide instance."""
 
-    build_name: str = Field(
-        default="image",
-        title="Build name",
-        description="What {{build_name}} stands for, and the build page's key.",
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$",
-        max_length=60,
-        json_schema_extra=_at(0),
-    )
+    builder: ClassVar[str] = "oxide-instance"
+
     boot_disk_image_id: str = Field(
         title="Source image",
         description="Id of the image to start from, or the name of a silo image.",
@@ -256,24 +256,24 @@ class OxideImageDefinition(BuildDefinition):
             for mistake in provisioner.missing_here(self.base, f"provisioners[{place}]")
         ]
 
-    def script_variables(self) -> dict[str, str]:
-        """Environment variables that every script sees; the first two as with Packer."""
-        return {
-            "PACKER_BUILD_NAME": self.build_name,
-            "PACKER_BUILDER_TYPE": "oxide-instance",
-            "BAKERY_BUILD_NAME": self.build_name,
-        }
-
-    async def find_credentials(self) -> OxideCredentials:
-        """The credentials that this definition leads to.
-
-        Raises:
-            CredentialsError: there are none.
-            SecretUnavailable: a reference leads nowhere.
-        """
-        return await find_credentials(
+    @asynccontextmanager
+    async def cloud(self) -> AsyncIterator[Cloud[OxideRun]]:
+        """The region, and this definition's project on it."""
+        credentials = await find_credentials(
             block=self.credentials, host=self.host, token=self.token, profile=self.profile, base=self.base
         )
+        token = keep_secret(credentials.token)
+        async with credentials.get_client() as client:
+            yield Cloud(
+                ground=OxideGround(client, self.project),
+                ground_elsewhere=grounds.oxide(
+                    credentials.host,
+                    token,
+                    insecure_skip_verify=credentials.insecure_skip_verify,
+                    project=self.project,
+                ),
+                run=partial(OxideRun, client=client, token=token, project=self.project),
+            )
 
     def image_name(self, values: Mapping[str, str]) -> str:
         """The artifact's name. A default that would be too long is cut in the source's name, never in its suffix.

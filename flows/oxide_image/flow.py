@@ -13,8 +13,8 @@ from pydantic import BaseModel
 from blocks.oxide.models import GIB
 from blocks.settings import settings
 from flows.definition import check
+from flows.oven import clean_up_after, oven
 from flows.oxide_image.definition import OxideImageDefinition
-from flows.oxide_image.oven import clean_up_after, oven
 from tasks.attended import BuildCancelled
 from tasks.naming import variables
 from tasks.oxide.images import (
@@ -67,7 +67,7 @@ class OxideArtifact(BaseModel):
 async def clean_up(flow: Flow[Any, Any], flow_run: FlowRun, state: State[Any]) -> None:
     """Remove what a run left, in whatever process Prefect calls this hook."""
     del flow, state
-    await clean_up_after(flow_run)
+    await clean_up_after(flow_run, OxideImageDefinition)
 
 
 @flow(
@@ -86,7 +86,7 @@ async def build_oxide_image(build: OxideImageDefinition) -> OxideArtifact | Stat
     """
     definition = check(OxideImageDefinition, build)
     try:
-        async with oven(definition) as (run, token):
+        async with oven(definition) as run:
             await view_project(run)
             source = await view_source_image(run, definition.boot_disk_image_id)
             run.source = {"name": source.name, "id": source.id, "version": f"{source.os} {source.version}"}
@@ -96,7 +96,7 @@ async def build_oxide_image(build: OxideImageDefinition) -> OxideArtifact | Stat
 
             image = await check_artifact_name(run, name)
             if image is None:
-                key = temporary_key(token, run.id)
+                key = temporary_key(run.token, run.id)
                 registered = await create_temporary_key(run, run.owned_name("key"), public_line(key))
                 instance = await launch_instance(run, definition.instance(run, values, source, registered))
                 instance = await wait_until_running(run, instance, settings().start_timeout)

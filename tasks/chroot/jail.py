@@ -174,7 +174,7 @@ class Jail:
             raise CommunicatorError(f"could not start {argv[0]}", resource=str(self), why=str(error)) from None
 
     async def strays(self) -> list[Stray]:
-        """What still runs in the jail though no step waits for it."""
+        """What runs in the jail: between commands, what they left; during one, its own processes too."""
         return await self._strays(0)
 
     async def end_strays(self, logger: Logger | None = None, grace: float = 2.0) -> list[Stray]:

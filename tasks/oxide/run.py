@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import TypeVar
 
+from pydantic import SecretStr
+
 from blocks.errors import AlreadyExists, NotFound, NotOurs, ReplyLost, ServiceFault
 from blocks.oxide.client import OxideClient
 from blocks.oxide.models import Resource
@@ -19,10 +21,20 @@ class OxideRun(Run):
     """A run, with the region's client and the project in which everything is made."""
 
     def __init__(
-        self, mark: Mark, created: datetime, logger: Logger, witness: Witness, client: OxideClient, project: str
+        self,
+        mark: Mark,
+        created: datetime,
+        logger: Logger,
+        witness: Witness,
+        *,
+        client: OxideClient,
+        token: SecretStr,
+        project: str,
     ) -> None:
         super().__init__(mark, created, logger, witness)
         self.client = client
+        self.token = token
+        """The API token, from which the temporary key is derived."""
         self.project = project
 
     async def create_once(

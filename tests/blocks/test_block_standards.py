@@ -54,9 +54,8 @@ class TestEveryBlock:
         for name in suspicious:
             if name.endswith("_id"):
                 continue
-            assert SecretStr in (kind.model_fields[name].annotation, *_members(kind.model_fields[name].annotation)), (
-                name
-            )
+            annotation = kind.model_fields[name].annotation
+            assert SecretStr in (annotation, *getattr(annotation, "__args__", ())), name
         if issubclass(kind, CredentialsBlock):
             assert suspicious
 
@@ -70,7 +69,3 @@ class TestEveryBlock:
         assert f'{kind.__name__}.load("' in doc
         assert f"from {kind.__module__} import {kind.__name__}" in doc
         assert kind.get_code_example()
-
-
-def _members(annotation: object) -> tuple[object, ...]:
-    return getattr(annotation, "__args__", ())

@@ -45,10 +45,9 @@ def deployed(prefect: Prefect) -> Prefect:
     return prefect
 
 
-@pytest.fixture(scope="session")
-def worker(deployed: Prefect, tmp_path_factory: pytest.TempPathFactory) -> Iterator[subprocess.Popen[bytes]]:
-    """A process worker of the work pool."""
-    log = tmp_path_factory.mktemp("worker") / "worker.log"
-    argv = [sys.executable, "-m", "prefect", "worker", "start", "--pool", "bakery", "--name", "test"]
-    with process(argv, log, deployed.env) as child:
+@pytest.fixture
+def worker(deployed: Prefect, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """The one process worker of the work pool."""
+    argv = [sys.executable, "-m", "prefect", "worker", "start", "--pool", "bakery"]
+    with process(argv, tmp_path / "worker.log", deployed.env) as child:
         yield child

@@ -102,7 +102,7 @@ def test_a_worker_bakes_an_image(
     assert file_in(Path(left["images"][0]["path"]), "/made") == b"baked by a worker\n"
 
     (page,) = deployed.request("POST", "/artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [run]}}})
-    assert page["key"] == "oxide-image-test"
+    assert page["key"] == "oxide-instance-test"
     for text in (left["images"][0]["name"], "Source image", "| launch instance", "block: rack"):
         assert text in page["data"]
     assert token not in page["data"] + log + json.dumps(deployed.request("GET", f"/flow_runs/{run}"))

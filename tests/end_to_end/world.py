@@ -131,7 +131,10 @@ class Prefect:
 
     def request(self, method: str, path: str, body: Any = None) -> Any:
         """Ask the server's API."""
-        reply = httpx.request(method, f"{self.api}{path}", json=body, trust_env=False, timeout=60)
+        for _ in range(10):
+            reply = httpx.request(method, f"{self.api}{path}", json=body, trust_env=False, timeout=60)
+            if reply.status_code != 503:  # SQLite was busy
+                break
         if reply.is_error:
             raise AssertionError(f"{method} {path}: {reply.status_code} {reply.text}")
         return reply.json() if reply.content else None

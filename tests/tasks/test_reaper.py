@@ -25,6 +25,10 @@ ROOT = Path(__file__).parents[2]
 PROC = Path("/proc")
 
 
+def processes(of_each: str) -> list[Path]:
+    return list(PROC.glob(f"[0-9]*/{of_each}"))
+
+
 def link(path: Path) -> str:
     try:
         return str(path.readlink())
@@ -179,13 +183,13 @@ async def test_it_is_on_its_own(region: RegionInABox, victim: Victim) -> None:
     environment = (process / "environ").read_bytes()
     assert token not in environment
     assert b"OXIDE_TOKEN" not in environment
-    assert not any(token in read_bytes(other) for other in PROC.glob("[0-9]*/cmdline"))
+    assert not any(token in read_bytes(other) for other in processes("cmdline"))
     assert os.getsid(victim.reaper) == victim.reaper
     streams = {name: link(process / "fd" / name) for name in ("0", "1", "2")}
     assert streams["1"] == streams["2"] == "/dev/null"
     # Nobody but the build's process holds the other end of its pipe.
     inode = streams["0"]
-    holders = {int(holder.parts[2]) for holder in PROC.glob("[0-9]*/fd/*") if link(holder) == inode}
+    holders = {int(holder.parts[2]) for holder in processes("fd/*") if link(holder) == inode}
     assert holders == {victim.reaper, victim.process.pid}
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
@@ -54,6 +55,14 @@ def device_name(_names: Iterator[str]) -> Callable[[], str]:
 def no_device_left(tmp_path: Path) -> Iterator[None]:
     needs.root()
     yield
-    left = [f"/dev/loop{loop} {path}" for loop, path in devices.loops() if path.is_relative_to(tmp_path)]
-    mounts = [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if str(tmp_path) in line]
-    assert (left, mounts) == ([], [])
+    deadline = time.monotonic() + 10
+    # The kernel lets a device go a moment after its last user.
+    while (left := _left(tmp_path)) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert left == []
+
+
+def _left(directory: Path) -> list[str]:
+    loops = [f"/dev/loop{loop} {path}" for loop, path in devices.loops() if path.is_relative_to(directory)]
+    mounts = Path("/proc/self/mountinfo").read_text().splitlines()
+    return loops + [line for line in mounts if str(directory) in line]

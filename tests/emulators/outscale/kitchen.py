@@ -161,9 +161,11 @@ class Kitchen:
     @asynccontextmanager
     async def open(self, **options: Any) -> AsyncIterator[Client]:
         options = {"devices": False, "sources": [Source.read(self.source)], **options}
-        async with running(Options(home=self.home, **options)) as served:
-            async with self.client(served, served.region.owner) as client:
-                yield client
+        async with (
+            running(Options(home=self.home, **options)) as served,
+            self.client(served, served.region.owner) as client,
+        ):
+            yield client
 
     @asynccontextmanager
     async def client(self, served: Running, account: Account) -> AsyncIterator[Client]:

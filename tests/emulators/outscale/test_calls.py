@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from emulators.outscale import errors, filters
 from emulators.outscale.actions import ACTIONS
-from emulators.region.sources import GIB
+from emulators.outscale.region import Times
+from emulators.region.sources import GIB, Source
 from tests.emulators.outscale.api_document import ApiDocument, error_table
 from tests.emulators.outscale.kitchen import SUBREGION, VM, Client, Json, Kitchen, until
 
@@ -37,11 +37,12 @@ async def test_a_volume_is_creating_then_available(client: Client) -> None:
     assert (made["State"], made["Iops"]) == ("creating", 100)
     seen = await client.volume_becomes(made, "available")
     assert seen["Size"] == 2
-    path = Path(client.region.directory, "volumes", f"{made['VolumeId']}.raw")
-    assert path.stat().st_size == 2 * GIB
+    record = client.region.volumes.get(made["VolumeId"])
+    assert record is not None
+    assert client.region.path(record).stat().st_size == 2 * GIB
     await client.call("DeleteVolume", VolumeId=made["VolumeId"])
     await until(_gone(client, made))
-    assert not path.exists()
+    assert not list(client.region.path(record).parent.iterdir())
 
 
 def _gone(client: Client, volume: Json) -> Any:
@@ -126,8 +127,7 @@ async def test_what_is_no_json_object_or_no_call_is_refused(client: Client) -> N
 
 
 async def test_nulls_count_as_absent(client: Client) -> None:
-    response = await client.control.post("/faults", json={"kind": "latency", "seconds": 0})
-    assert response.status_code == 201
+    # The document's schema does not allow them, but clients in use send them.
     client.http.event_hooks = {}
     found = await client.http.post("/api/v1/ReadImages", json={"Filters": {"AccountIds": None, "ImageNames": ["deb*"]}})
     assert len(found.json()["Images"]) == 1
@@ -161,8 +161,6 @@ async def test_link_states_and_their_rules(client: Client) -> None:
 
 
 async def test_delays_are_kept_and_states_passed_through(kitchen: Kitchen) -> None:
-    from emulators.outscale.region import Times
-
     async with kitchen.open(times=Times(volume=0.2, link=0.2, unlink=0.2, snapshot=0.2, image=0.2)) as client:
         volume = (await client.call("CreateVolume", SubregionName=SUBREGION, Size=1))["Volume"]
         assert (await client.read_volume(volume) or {})["State"] == "creating"
@@ -241,7 +239,7 @@ async def test_another_account_needs_permission(kitchen: Kitchen) -> None:
             assert mine != snapshot["SnapshotId"]
             found = (await stranger.call("ReadSnapshots", Filters={"AccountIds": [other.account_id]}))["Snapshots"]
             assert [(s["SnapshotId"], s["State"]) for s in found] == [(mine, "completed")]
-            both = {"Additions": {}, "Removals": {}}
+            both: Json = {"Additions": {}, "Removals": {}}
             assert await client.refused("UpdateImage", ImageId=image["ImageId"], PermissionsToLaunch=both) == (
                 400,
                 "4046",
@@ -252,8 +250,6 @@ async def test_another_account_needs_permission(kitchen: Kitchen) -> None:
 
 
 async def test_public_images_belong_to_someone_else(kitchen: Kitchen) -> None:
-    from emulators.region.sources import Source
-
     async with kitchen.open(sources=[], public_sources=[Source.read(kitchen.source)]) as client:
         image = await client.image()
         assert image["AccountId"] != client.account.account_id

