@@ -32,17 +32,6 @@ def _refuse_values(schema: JsonSchemaValue, hint: str) -> JsonSchemaValue:
     return {"if": {"not": {"type": "object"}}, "then": {"const": hint}, **schema, "minProperties": 1}
 
 
-class OrLeftOut:
-    """Marks an optional reference: in the parameters' schema it is left out or a reference, never null.
-
-    An alternative with null would hide the hint of the reference's own schema behind "not valid under any of these".
-    """
-
-    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        schema = handler(core)
-        return next(member for member in schema["anyOf"] if member.get("type") != "null")
-
-
 class SecretReference(BaseModel):
     """Where a secret is: exactly one of a Prefect Secret block, an environment variable, a file."""
 
@@ -196,9 +185,11 @@ class BlockReference(BaseModel):
         Raises:
             SecretUnavailable: the server has no such block, or it is of another type.
         """
-        reference = self.ref or {"block_document_slug": f"{self.block_type_slug}/{self.block}"}
+        name = self.block
+        if name is None and isinstance(self.ref, dict) and (slug := self.ref.get("block_document_slug")):
+            name = slug.removeprefix(f"{self.block_type_slug}/")
         try:
-            return await block_type.aload_from_ref(reference)
+            return await (block_type.aload(name) if name is not None else block_type.aload_from_ref(self.ref or {}))
         except (ValueError, RuntimeError, TypeError) as error:
             raise SecretUnavailable(
                 "the credentials block cannot be loaded from this Prefect server",

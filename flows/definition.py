@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, ValidationError
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from blocks.errors import DefinitionError, Mistake
+from blocks.forms import plain_optionals
 from tasks.cloud import Cloud
 from tasks.run import Run
 
@@ -45,6 +48,10 @@ class BuildDefinition(BaseModel, ABC, Generic[RunT]):
         description="Where this definition was read from: relative paths resolve against its directory.",
         json_schema_extra={"position": 900},
     )
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return plain_optionals(handler.resolve_ref_schema(handler(core)))
 
     @property
     def base(self) -> Path:

@@ -85,8 +85,8 @@ async def clean_up_after(flow_run: FlowRun, model: type[BuildDefinition[Any]]) -
     except ValidationError:
         return  # such a build never began
     ourselves = HostProcess.current()
-    # What a process that is gone had just asked for may still come into being. The reaper, who knows what that was, looks
-    # on for longer; here it would hold up the run's final state.
+    # What a process that is gone had just asked for may still come into being. The reaper, who knows what that was,
+    # looks on for longer; here it would hold up the run's final state.
     settle = 0 if attended_here(flow_run.id) else min(settings().settle_time, _HOOK_SETTLES)
 
     def belongs(mark: Mark) -> bool:

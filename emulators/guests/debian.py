@@ -31,6 +31,8 @@ _AFTER = {
     "cloud.cfg": "etc/cloud/cloud.cfg.d/90_image_bakery.cfg",
     "udev-trigger.conf": "etc/systemd/system/systemd-udev-trigger.service.d/image-bakery.conf",
     "ssh.conf": "etc/systemd/system/ssh.service.d/image-bakery.conf",
+    "grow.service": "etc/systemd/system/image-bakery-grow.service",
+    "grow": "usr/local/lib/image-bakery/grow",
     "journald.conf": "etc/systemd/journald.conf.d/image-bakery.conf",
 }
 # Nothing a guest of minutes needs, and each costs an emulated processor time at boot.
@@ -43,6 +45,7 @@ _MASKED = (
     *("dev-hugepages.mount", "dev-mqueue.mount", "proc-sys-fs-binfmt_misc.automount", "sys-kernel-config.mount"),
     *("sys-fs-fuse-connections.mount", "sys-kernel-debug.mount", "sys-kernel-tracing.mount"),
     *("getty-static.service", "systemd-ask-password-wall.path", "systemd-ask-password-console.path"),
+    "systemd-repart.service",
 )
 # Programs that systemd starts before anything else: for kinds of disks and of start-up that this guest has not got.
 _GENERATORS = (
@@ -99,6 +102,7 @@ def _configure(root: Path) -> None:
     )
     for unit in _WANTED:
         _link(units / "multi-user.target.wants" / unit, f"{vendor}/{unit}")
+    _link(units / "sysinit.target.wants/image-bakery-grow.service", "../image-bakery-grow.service")
     for unit in _UNWANTED:
         _link(units / "multi-user.target.wants" / unit, "/dev/null")
     # It would keep users out until the last service before a log-in prompt has started; SSH does not start too early.
@@ -120,9 +124,13 @@ def _cloud_init(root: Path, units: Path) -> None:
         return
     _link(units / "cloud-init-local.service", "/dev/null")
     _link(units / "cloud-config.service", "/dev/null")
-    drop_in = units / "cloud-init.service.d/image-bakery.conf"
-    drop_in.parent.mkdir()
-    shutil.copyfile(_FILES / "cloud-init.conf", drop_in)
+    for stage in ("init", "final"):
+        drop_in = units / f"cloud-{stage}.service.d/image-bakery.conf"
+        drop_in.parent.mkdir()
+        shutil.copyfile(_FILES / f"cloud-{stage}.conf", drop_in)
+    launcher = root / "usr/local/lib/image-bakery/cloud-init"
+    shutil.copyfile(_FILES / "cloud-init.py", launcher)
+    launcher.chmod(0o755)
 
 
 def _link(link: Path, target: str) -> None:

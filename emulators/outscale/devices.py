@@ -1,7 +1,8 @@
 """Volumes as block devices of this machine: `/dev/xvdb` with its partitions `/dev/xvdb1` and so on.
 
-A loop device stands behind each. The nodes are real ones and no links, so that programs name them as they would on the
-VM. Where the kernel has no partition parser `partx` tells it the partitions.
+A loop device stands behind each. The disk has a node of its own, so that programs name it as they would on the VM. Its
+partitions are links to the kernel's nodes: their numbers change when `partx` changes a partition, and only the kernel's
+own nodes change with them at once. Where the kernel has no partition parser `partx` tells it the partitions.
 """
 
 from __future__ import annotations
@@ -30,6 +31,24 @@ class NameTaken(Exception):
 
 
 @dataclass(frozen=True)
+class _Partition:
+    kernel_node: Path
+    number: int
+
+    def is_at(self, node: Path) -> bool:
+        if node.is_symlink():
+            return node.readlink() == self.kernel_node
+        return node.lstat().st_rdev == self.number
+
+    def put_at(self, node: Path) -> None:
+        # A /dev that the kernel does not fill, as in a container, has no such node.
+        if self.kernel_node.exists():
+            node.symlink_to(self.kernel_node)
+        else:
+            _make_node(node, self.number)
+
+
+@dataclass(frozen=True)
 class Device:
     """A volume's file as a block device."""
 
@@ -49,27 +68,27 @@ class Device:
         """Whether the kernel still has it."""
         return _backing(self.loop) == self.backing
 
-    def partitions(self) -> dict[Path, int]:
-        """The nodes that its partitions are to have, and their device numbers."""
+    def follow_partitions(self) -> None:
+        """Make the partitions' nodes those of the partitions that the kernel has now."""
+        wanted = self._partitions()
+        for node in _partition_nodes(self.node):
+            partition = wanted.get(node)
+            if partition is None or not partition.is_at(node):
+                node.unlink(missing_ok=True)
+        for node, partition in wanted.items():
+            with contextlib.suppress(FileExistsError):
+                partition.put_at(node)
+
+    def _partitions(self) -> dict[Path, _Partition]:
         prefix = f"{self._kernel_name}p"
         found = {}
         with contextlib.suppress(OSError):
             for entry in (_SYS / self._kernel_name).iterdir():
                 if entry.name.startswith(prefix):
                     major, _, minor = (entry / "dev").read_text().strip().partition(":")
-                    number = entry.name.removeprefix(prefix)
-                    found[Path(f"{self.node}{number}")] = os.makedev(int(major), int(minor))
+                    node = Path(f"{self.node}{entry.name.removeprefix(prefix)}")
+                    found[node] = _Partition(Path("/dev", entry.name), os.makedev(int(major), int(minor)))
         return found
-
-    def follow_partitions(self) -> None:
-        """Make the partitions' nodes those of the partitions that the kernel has now."""
-        wanted = self.partitions()
-        for node in _partition_nodes(self.node):
-            if wanted.get(node) != node.stat().st_rdev:
-                node.unlink(missing_ok=True)
-        for node, number in wanted.items():
-            with contextlib.suppress(FileExistsError):
-                _make_node(node, number)
 
     def try_detach(self) -> bool:
         """Detach it if nobody uses it, and remove its nodes. False while someone does."""

@@ -18,7 +18,7 @@ from emulators.outscale.records import ImageState, SnapshotState, VolumeState
 from emulators.outscale.region import OutscaleRegion, Place, Times
 from emulators.region.control import control_app
 from emulators.region.home import Home, RegionError
-from emulators.region.server import listen, serving, until_signalled, url
+from emulators.region.server import listen, serving, stop_signals, url
 from emulators.region.sources import Source
 
 log = logging.getLogger(__name__)
@@ -140,9 +140,10 @@ async def serve(options: Options) -> None:
     Raises:
         RegionError: as for `running`.
     """
-    async with running(options) as served:
-        ready = ready_line(options, served)
-        options.home.record(ready)
-        print(json.dumps(ready), flush=True)
-        await until_signalled()
-        log.info("stopping")
+    with stop_signals() as stop:
+        async with running(options) as served:
+            ready = ready_line(options, served)
+            options.home.record(ready)
+            print(json.dumps(ready), flush=True)
+            await stop.wait()
+            log.info("stopping")

@@ -24,7 +24,7 @@ from emulators.oxide.routes import OPERATIONS
 from emulators.region.addresses import usable_ssh_port
 from emulators.region.control import control_app
 from emulators.region.home import Home, RegionError
-from emulators.region.server import listen, serving, until_signalled, url
+from emulators.region.server import listen, serving, stop_signals, url
 from emulators.region.sources import Source
 
 log = logging.getLogger(__name__)
@@ -139,10 +139,11 @@ async def serve(options: Options) -> None:
         except (OSError, ImportError) as error:
             raise RegionError(f"no {options.machines} machines here: {error}") from error
 
-    async with running(options, machines) as served:
-        ready = ready_line(options, served)
-        options.home.record(ready)
-        print(json.dumps(ready), flush=True)
-        await until_signalled()
-        log.info("stopping")
-        sys.stdout.flush()
+    with stop_signals() as stop:
+        async with running(options, machines) as served:
+            ready = ready_line(options, served)
+            options.home.record(ready)
+            print(json.dumps(ready), flush=True)
+            await stop.wait()
+            log.info("stopping")
+            sys.stdout.flush()

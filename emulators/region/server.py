@@ -96,14 +96,15 @@ async def serving(apps: Sequence[tuple[ASGIApp, socket.socket]]) -> AsyncIterato
             sock.close()
 
 
-async def until_signalled() -> None:
-    """Wait for SIGTERM or SIGINT."""
+@contextlib.contextmanager
+def stop_signals() -> Iterator[asyncio.Event]:
+    """An event that SIGTERM or SIGINT sets. Enter it before anyone can know of the server: else they kill it."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     try:
-        await stop.wait()
+        yield stop
     finally:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)

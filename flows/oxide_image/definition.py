@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Annotated, ClassVar
@@ -31,7 +31,7 @@ from blocks.oxide.models import (
     NetworkInterfaces,
     SshKey,
 )
-from blocks.references import OrLeftOut, SecretReference
+from blocks.references import SecretReference
 from flows.definition import BuildDefinition
 from tasks import grounds
 from tasks.cloud import Cloud
@@ -82,14 +82,6 @@ def _at(position: int) -> JsonDict:
     return {"position": position}
 
 
-def _reference_at(position: int) -> Callable[[JsonDict], None]:
-    def extend(schema: JsonDict) -> None:
-        schema["position"] = position
-        schema.pop("default", None)  # null: a form would fill it in, and the schema refuses it
-
-    return extend
-
-
 class OxideImageDefinition(BuildDefinition[OxideRun]):
     """An image that is baked on a temporary Oxide instance."""
 
@@ -107,11 +99,11 @@ class OxideImageDefinition(BuildDefinition[OxideRun]):
         min_length=1,
         json_schema_extra=_at(2),
     )
-    credentials: Annotated[OxideCredentialsReference | None, OrLeftOut()] = Field(
+    credentials: OxideCredentialsReference | None = Field(
         default=None,
         title="Credentials",
         description="An Oxide Credentials block. Without it: host and token, a profile, or the environment.",
-        json_schema_extra=_reference_at(3),
+        json_schema_extra=_at(3),
     )
     provisioners: list[Provisioner] = Field(
         default_factory=list,
@@ -219,11 +211,11 @@ class OxideImageDefinition(BuildDefinition[OxideRun]):
         min_length=1,
         json_schema_extra=_at(50),
     )
-    token: Annotated[SecretReference | None, OrLeftOut()] = Field(
+    token: SecretReference | None = Field(
         default=None,
         title="Token",
         description="Where the token is, where no credentials block is given. Default: OXIDE_TOKEN.",
-        json_schema_extra=_reference_at(51),
+        json_schema_extra=_at(51),
     )
     profile: str | None = Field(
         default=None,

@@ -6,9 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from blocks.errors import Mistake
+from blocks.forms import plain_optionals
 from tasks.communicator import Communicator
 from tasks.run import Logger
 
@@ -45,6 +48,10 @@ class ProvisionerOptions(BaseModel):
         description="How the log and the build page call this provisioner.",
         json_schema_extra={"position": 1},
     )
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return plain_optionals(handler.resolve_ref_schema(handler(core)))
 
     def missing_here(self, base: Path, option: str) -> list[Mistake]:
         """What the definition names and this host does not have. `option` is this provisioner's path in it."""

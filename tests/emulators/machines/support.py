@@ -94,8 +94,11 @@ class Guest:
                 )
                 _, output, _ = client.exec_command(command, timeout=30)
                 return output.read().decode()
-            except paramiko.AuthenticationException:
-                raise
+            except paramiko.AuthenticationException as error:
+                # A guest that goes down in the middle of a log-in has refused nobody.
+                if "EOF" not in str(error) or time.monotonic() > end:
+                    raise
+                time.sleep(0.05)
             except (OSError, EOFError, paramiko.SSHException):
                 if time.monotonic() > end:
                     raise

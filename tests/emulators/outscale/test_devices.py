@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import stat
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -42,6 +41,10 @@ def is_there(node: str) -> bool:
     return os.path.lexists(node)
 
 
+def is_block_device(node: str) -> bool:
+    return Path(node).is_block_device()
+
+
 def put(node: str, content: bytes) -> None:
     with Path(node).open("r+b" if is_there(node) else "wb", buffering=0) as file:
         file.write(content)
@@ -49,7 +52,7 @@ def put(node: str, content: bytes) -> None:
 
 def exists(node: str) -> Callable[[], Any]:
     async def look() -> bool:
-        return is_there(node) and stat.S_ISBLK(os.lstat(node).st_mode)
+        return is_block_device(node)
 
     return look
 
