@@ -55,7 +55,7 @@ async def oven(definition: BuildDefinition[RunT]) -> AsyncIterator[RunT]:
         run = cloud.run(mark, flow_run.created or datetime.now(UTC), get_run_logger(), line)
         failure: BaseException | None = None
         try:
-            async with attended(run, cloud.ground, line, timeout):
+            async with attended(run, cloud.ground(mark.run, mark.attempt), line, timeout):
                 yield run
         except BaseException as error:
             failure = error
@@ -97,5 +97,6 @@ async def clean_up_after(flow_run: FlowRun, model: type[BuildDefinition[Any]]) -
         )
 
     async with definition.cloud() as cloud:
-        removal = await tear_down(cloud.ground, belongs, logger=flow_run_logger(flow_run), settle=settle)
+        ground = cloud.ground(flow_run.id, attempts)
+        removal = await tear_down(ground, belongs, logger=flow_run_logger(flow_run), settle=settle)
     removal.raise_for_left()

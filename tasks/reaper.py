@@ -28,7 +28,7 @@ from uuid import UUID
 from pydantic import SecretStr
 
 from blocks.settings import settings
-from tasks.grounds import opened
+from tasks.grounds import SECRETS, opened
 from tasks.mark import LOCAL_SERVER
 from tasks.masking import keep_secret, mask_error
 from tasks.teardown import tear_down
@@ -52,7 +52,7 @@ async def reap(watched: Watched) -> None:
     why = f"a create was on its way ({', '.join(sorted(watched.pending))})" if watched.pending else ""
     report.info("The build's process could not clean up; the reaper takes over. %s", why)
     try:
-        async with opened(watched.ground) as ground:
+        async with opened(watched.ground, watched.run, watched.attempt) as ground:
             removal = await tear_down(
                 ground,
                 lambda mark: mark.run == watched.run and mark.attempt <= watched.attempt,
@@ -79,7 +79,8 @@ async def serve() -> None:
             key = (message["run"], message["attempt"])
             match message["say"]:
                 case "watch":
-                    keep_secret(SecretStr(message["ground"].get("token", "")))
+                    for name in SECRETS & message["ground"].keys():
+                        keep_secret(SecretStr(message["ground"][name]))
                     watched[key] = Watched(UUID(message["run"]), message["attempt"], message["ground"])
                 case "creating" if key in watched:
                     watched[key].pending.add(message["resource"])

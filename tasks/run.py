@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
-from blocks.errors import ApiError, ServiceFault
+from blocks.errors import AlreadyExists, ApiError, NotFound, NotOurs, ReplyLost, ServiceFault
 from tasks.mark import Mark
+
+T = TypeVar("T")
 
 Logger = logging.Logger | logging.LoggerAdapter[Any]
 
@@ -95,6 +97,46 @@ class Run:
             if known:
                 self.pending.discard(resource)
                 self._witness.created(resource)
+
+    async def create_once(
+        self,
+        what: str,
+        create: Callable[[], Awaitable[T]],
+        find: Callable[[], Awaitable[T]],
+        is_ours: Callable[[T], bool],
+        describe: Callable[[T], str],
+    ) -> T:
+        """Create a named resource; when that cannot be told or the name is taken, look whether it is there and ours.
+
+        For APIs with no idempotency keys: the name is chosen, and the mark written, before the call.
+
+        Args:
+            what: What it is and is called.
+            create: Creates it.
+            find: Finds it by its name, or raises NotFound.
+            is_ours: Whether what was found is what an earlier try made.
+            describe: How an error tells whose it is.
+
+        Raises:
+            NotOurs: the name belongs to a resource of someone else, or of another attempt.
+        """
+        async with self.creating(what):
+            try:
+                return await create()
+            except (ReplyLost, ServiceFault, AlreadyExists) as error:
+                try:
+                    found = await find()
+                except NotFound:
+                    raise error from None
+                if is_ours(found):
+                    self.logger.info("Found %s again, made by an earlier try", what)
+                    return found
+                raise NotOurs(
+                    "the name is taken by a resource that this build did not make",
+                    resource=what,
+                    why=describe(found),
+                    hint="It was left alone. Choose another name, or remove it if it is yours.",
+                ) from error
 
     def record(self, name: str, started: float, outcome: str) -> None:
         """Write down how a step went; `started` is the event loop's time."""

@@ -257,7 +257,7 @@ class OxideImageDefinition(BuildDefinition[OxideRun]):
         token = keep_secret(credentials.token)
         async with credentials.get_client() as client:
             yield Cloud(
-                ground=OxideGround(client, self.project),
+                ground=lambda _run, _attempts: OxideGround(client, self.project),
                 ground_elsewhere=grounds.oxide(
                     credentials.host,
                     token,

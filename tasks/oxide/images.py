@@ -67,11 +67,10 @@ async def snapshot_boot_disk(run: OxideRun, instance: Instance) -> Snapshot:
     name, disk = instance.name, instance.boot_disk_id
     if disk is None:
         raise EndedBadly("the instance has no boot disk", resource=f"instance {name} ({instance.id})")
-    snapshot = await run.create_once(
+    snapshot = await run.create_named(
         f"snapshot {name}",
         lambda: run.client.create_snapshot(run.project, name, str(run.mark), disk),
         lambda: run.client.snapshot(name, project=run.project),
-        run.carries_our_mark,
     )
     if snapshot.state == "ready":
         return snapshot
@@ -103,7 +102,7 @@ async def register_image(
     origin = provenance(run.id)
     text = f"{description[: DESCRIPTION_LENGTH - len(origin) - 1]} {origin}".strip()
     request = ImageCreate(name=name, description=text, os=os, version=version, source=SnapshotSource(id=snapshot.id))
-    return await run.create_once(
+    return await run.create_named(
         f"image {name}",
         lambda: run.client.create_image(run.project, request),
         lambda: run.client.image(name, project=run.project),

@@ -17,22 +17,20 @@ _CONSOLE_TAIL = 4096
 @step("create temporary key")
 async def create_temporary_key(run: OxideRun, name: str, public_key: str) -> SshKey:
     """Give the rack the public half of the key that lets us into the guest."""
-    return await run.create_once(
+    return await run.create_named(
         f"SSH key {name}",
         lambda: run.client.create_ssh_key(name, str(run.mark), public_key),
         lambda: run.client.ssh_key(name),
-        run.carries_our_mark,
     )
 
 
 @step("launch instance")
 async def launch_instance(run: OxideRun, request: InstanceCreate) -> Instance:
     """Make the instance with its boot disk, and start it."""
-    return await run.create_once(
+    return await run.create_named(
         f"instance {request.name}",
         lambda: run.client.create_instance(run.project, request),
         lambda: run.client.instance(request.name, project=run.project),
-        run.carries_our_mark,
     )
 
 

@@ -8,7 +8,6 @@ from typing import TypeVar
 
 from pydantic import SecretStr
 
-from blocks.errors import AlreadyExists, NotFound, NotOurs, ReplyLost, ServiceFault
 from blocks.oxide.client import OxideClient
 from blocks.oxide.models import Resource
 from tasks.mark import Mark
@@ -37,37 +36,21 @@ class OxideRun(Run):
         """The API token, from which the temporary key is derived."""
         self.project = project
 
-    async def create_once(
+    async def create_named(
         self,
         what: str,
         create: Callable[[], Awaitable[ResourceT]],
         find: Callable[[], Awaitable[ResourceT]],
-        is_ours: Callable[[ResourceT], bool],
+        is_ours: Callable[[ResourceT], bool] | None = None,
     ) -> ResourceT:
-        """Create a named resource; when that cannot be told or the name is taken, look whether it is there and ours.
-
-        The API has no idempotency keys, so the name is chosen, and the mark written, before the call.
-
-        Raises:
-            NotOurs: the name belongs to a resource of someone else, or of another attempt.
-        """
-        async with self.creating(what):
-            try:
-                return await create()
-            except (ReplyLost, ServiceFault, AlreadyExists) as error:
-                try:
-                    found = await find()
-                except NotFound:
-                    raise error from None
-                if is_ours(found):
-                    self.logger.info("Found %s again, made by an earlier try", what)
-                    return found
-                raise NotOurs(
-                    "the name is taken by a resource that this build did not make",
-                    resource=f"{what} ({found.id})",
-                    why=f"its description is: {found.description[:200]!r}",
-                    hint="It was left alone. Choose another name, or remove it if it is yours.",
-                ) from error
+        """`create_once` for a resource of the region; by default it is ours when it carries this attempt's mark."""
+        return await self.create_once(
+            what,
+            create,
+            find,
+            is_ours or self.carries_our_mark,
+            lambda found: f"its id is {found.id}, its description is {found.description[:200]!r}",
+        )
 
     def carries_our_mark(self, resource: Resource) -> bool:
         """Whether a resource's description is the mark of this very attempt."""
