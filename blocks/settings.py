@@ -55,6 +55,9 @@ class Settings(BaseSettings):
     poll_first: float = Field(default=0.1, gt=0, description="First pause between two looks at a cloud's state.")
     poll_longest: float = Field(default=2, gt=0, description="Longest pause between two looks.")
     start_timeout: float = Field(default=300, gt=0, description="From an instance's creation until it runs.")
+    snapshot_timeout: float = Field(
+        default=3600, gt=0, description="How long a cloud may take to complete a snapshot, or an image of it."
+    )
     shutdown_timeout: float = Field(
         default=120,
         gt=0,

@@ -6,16 +6,18 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, GetJsonSchemaHandler, ValidationError
+from pydantic.config import JsonDict
 from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema
+from pydantic_core import CoreSchema, PydanticCustomError
 
 from blocks.errors import DefinitionError, Mistake
 from blocks.forms import plain_optionals
 from tasks.cloud import Cloud
+from tasks.naming import unknown_variables
 from tasks.run import Run
 
 ModelT = TypeVar("ModelT", bound="BuildDefinition[Any]")
@@ -24,6 +26,26 @@ Path_ = tuple[str | int, ...]
 
 
 RunT = TypeVar("RunT", bound=Run)
+
+
+def check_variables(value: str) -> str:
+    """Refuse variables that do not exist."""
+    if unknown := unknown_variables(value):
+        raise PydanticCustomError(
+            "variable",
+            "has unknown variables: {unknown}; there are timestamp, isotime, build_name, source_name and run_id",
+            {"unknown": ", ".join(unknown)},
+        )
+    return value
+
+
+Text = Annotated[str, AfterValidator(check_variables)]
+"""Text with variables in it."""
+
+
+def at(position: int) -> JsonDict:
+    """An option's place in the form."""
+    return {"position": position}
 
 
 class BuildDefinition(BaseModel, ABC, Generic[RunT]):

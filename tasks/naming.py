@@ -51,6 +51,16 @@ def oxide_name(text: str, values: Mapping[str, str]) -> str:
     return render(text, {name: _clean(value) for name, value in {**values, "isotime": isotime}.items()})
 
 
+def omi_name(text: str, values: Mapping[str, str]) -> str:
+    """Render the name of an OMI: alphanumerics and `_ ()/.-` (API document, CreateImage).
+
+    As with `oxide_name` only the variables' values are cleaned.
+    """
+    isotime = values.get("isotime", "").replace("-", "").replace(":", "").lower()
+    cleaned = {**values, "isotime": isotime}
+    return render(text, {name: re.sub(r"[^A-Za-z0-9_ ()/.-]", "-", value) for name, value in cleaned.items()})
+
+
 def shortened(first: str, suffix: str, length: int) -> str:
     """`first` and `suffix`, cut to a length in the first part and never in the suffix, which makes the name unique."""
     return first[: max(length - len(suffix), 0)].rstrip("-") + suffix

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
-from blocks.errors import AlreadyExists, ApiError, NotFound, NotOurs, ReplyLost, ServiceFault
+from blocks.errors import AlreadyExists, ApiError, NotFound, NotOurs, ReplyLost, ServiceFault, Unreachable
 from tasks.mark import Mark
 
 T = TypeVar("T")
@@ -81,6 +81,10 @@ class Run:
         """Whether a mark is this attempt's or an earlier one's of the same run."""
         return mark is not None and mark.run == self.id and mark.attempt <= self.attempt
 
+    def owns_description(self, description: str) -> bool:
+        """Whether a description is this run's mark, of this attempt or an earlier one."""
+        return self.owns(Mark.parse(description))
+
     @asynccontextmanager
     async def creating(self, resource: str) -> AsyncIterator[None]:
         """Around a create call: if it is cut, a teardown knows that something may still come into being."""
@@ -90,7 +94,7 @@ class Run:
         try:
             yield
             known = True
-        except ApiError as error:
+        except (ApiError, NotOurs, Unreachable) as error:
             known = not isinstance(error, ServiceFault)
             raise
         finally:

@@ -5,18 +5,17 @@ from __future__ import annotations
 import json
 import logging
 import os
-import ssl
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
-import httpx
 from prefect.blocks.abstract import CredentialsBlock
 from pydantic import Field, HttpUrl, SecretStr
 
 from blocks.errors import CredentialsError
 from blocks.outscale.client import OutscaleClient
+from blocks.outscale.tls import tls
 from blocks.references import BlockReference, SecretReference
 
 log = logging.getLogger("image_bakery.outscale")
@@ -85,30 +84,8 @@ class OutscaleCredentials(CredentialsBlock):
             CredentialsError: the endpoint is no URL, or the client certificate cannot be used.
         """
         access_key = self.access_key.get_secret_value()
-        return OutscaleClient(self.url, self.region, access_key, self.secret_key, verify=self._verify())
-
-    def _verify(self) -> bool | ssl.SSLContext:
-        if not self.x509_cert_path and not self.x509_key_path:
-            return not self.insecure_skip_tls_verify
-        if not self.x509_cert_path or not self.x509_key_path:
-            raise CredentialsError(
-                "a client certificate needs its key, and a key its certificate",
-                resource=self.x509_cert_path or str(self.x509_key_path),
-                hint="Give both paths or neither.",
-            )
-        context = httpx.create_ssl_context(verify=not self.insecure_skip_tls_verify)
-        certificate, key = Path(self.x509_cert_path).expanduser(), Path(self.x509_key_path).expanduser()
-        try:
-            context.load_cert_chain(certificate, key, password=_refuse_password)
-        except (OSError, ValueError) as error:
-            raise CredentialsError(
-                "the client certificate cannot be used",
-                resource=f"{certificate} with {key}",
-                why=str(error),
-                hint="Both must be PEM files on the host that builds, readable by the user that builds, and the key "
-                "must be that of the certificate and have no passphrase.",
-            ) from None
-        return context
+        verify = tls(verify=not self.insecure_skip_tls_verify, certificate=self.x509_cert_path, key=self.x509_key_path)
+        return OutscaleClient(self.url, self.region, access_key, self.secret_key, verify=verify)
 
 
 class OutscaleCredentialsReference(BlockReference):
@@ -329,8 +306,3 @@ def _endpoint(given: str, region: str) -> str:
         )
     address = address.rstrip("/")
     return address if parts.path.strip("/") else f"{address}/api/v1"
-
-
-def _refuse_password() -> str:
-    # Without this, OpenSSL would ask for a passphrase on the terminal.
-    return ""

@@ -9,7 +9,6 @@ from functools import partial
 from typing import Annotated, ClassVar
 
 from pydantic import AfterValidator, Field, model_validator
-from pydantic.config import JsonDict
 from pydantic_core import PydanticCustomError
 
 from blocks.errors import DefinitionError, Mistake
@@ -32,11 +31,11 @@ from blocks.oxide.models import (
     SshKey,
 )
 from blocks.references import SecretReference
-from flows.definition import BuildDefinition
+from flows.definition import BuildDefinition, Text, at, check_variables
 from tasks import grounds
 from tasks.cloud import Cloud
 from tasks.masking import keep_secret
-from tasks.naming import oxide_name, render, shortened, unknown_variables
+from tasks.naming import oxide_name, render, shortened
 from tasks.oxide.ground import OxideGround
 from tasks.oxide.run import OxideRun
 from tasks.provisioners import Provisioner
@@ -44,7 +43,7 @@ from tasks.quantities import Bytes, Seconds
 
 
 def _check_name(value: str) -> str:
-    _check_variables(value)
+    check_variables(value)
     # What variables become is cleaned to what a name may hold; only what stands around them can be wrong.
     probe = re.sub(r"\{\{.*?\}\}", "x", value)
     if not re.fullmatch(NAME_PATTERN, probe):
@@ -57,16 +56,6 @@ def _check_name(value: str) -> str:
     return value
 
 
-def _check_variables(value: str) -> str:
-    if unknown := unknown_variables(value):
-        raise PydanticCustomError(
-            "variable",
-            "has unknown variables: {unknown}; there are timestamp, isotime, build_name, source_name and run_id",
-            {"unknown": ", ".join(unknown)},
-        )
-    return value
-
-
 def _check_gib(value: int) -> int:
     if value % GIB:
         raise PydanticCustomError("gib", "must be whole GiB, such as 20GiB")
@@ -74,12 +63,7 @@ def _check_gib(value: int) -> int:
 
 
 Name = Annotated[str, AfterValidator(_check_name)]
-Text = Annotated[str, AfterValidator(_check_variables)]
 WholeGib = Annotated[Bytes, AfterValidator(_check_gib)]
-
-
-def _at(position: int) -> JsonDict:
-    return {"position": position}
 
 
 class OxideImageDefinition(BuildDefinition[OxideRun]):
@@ -91,53 +75,53 @@ class OxideImageDefinition(BuildDefinition[OxideRun]):
         title="Source image",
         description="Id of the image to start from, or the name of a silo image.",
         min_length=1,
-        json_schema_extra=_at(1),
+        json_schema_extra=at(1),
     )
     project: str = Field(
         title="Project",
         description="Name or id of the project in which instance, disk, snapshot and image are made.",
         min_length=1,
-        json_schema_extra=_at(2),
+        json_schema_extra=at(2),
     )
     credentials: OxideCredentialsReference | None = Field(
         default=None,
         title="Credentials",
         description="An Oxide Credentials block. Without it: host and token, a profile, or the environment.",
-        json_schema_extra=_at(3),
+        json_schema_extra=at(3),
     )
     provisioners: list[Provisioner] = Field(
         default_factory=list,
         title="Provisioners",
         description="What is done to the instance, in this order.",
-        json_schema_extra=_at(4),
+        json_schema_extra=at(4),
     )
     artifact_name: Name | None = Field(
         default=None,
         title="Image name",
         description="Name of the image. Default: {{source_name}}-{{timestamp}}-{{run_id}}.",
-        json_schema_extra=_at(10),
+        json_schema_extra=at(10),
     )
     artifact_description: Text | None = Field(
         default=None,
         title="Image description",
         description="Default: the source image's.",
         max_length=DESCRIPTION_LENGTH - 80,
-        json_schema_extra=_at(11),
+        json_schema_extra=at(11),
     )
     artifact_os: str | None = Field(
         default=None,
         title="Image OS",
         description="Operating system of the image. Default: the source image's.",
-        json_schema_extra=_at(12),
+        json_schema_extra=at(12),
     )
     artifact_version: Text | None = Field(
         default=None,
         title="Image version",
         description="Version of the image's operating system. Default: the source image's.",
-        json_schema_extra=_at(13),
+        json_schema_extra=at(13),
     )
     cpus: int = Field(
-        default=1, ge=1, le=254, title="CPUs", description="Virtual CPUs of the instance.", json_schema_extra=_at(20)
+        default=1, ge=1, le=254, title="CPUs", description="Virtual CPUs of the instance.", json_schema_extra=at(20)
     )
     memory: WholeGib = Field(
         default=2 * GIB,
@@ -145,7 +129,7 @@ class OxideImageDefinition(BuildDefinition[OxideRun]):
         le=1536 * GIB,
         title="Memory",
         description="Memory of the instance, whole GiB: 2GiB, or bytes.",
-        json_schema_extra=_at(21),
+        json_schema_extra=at(21),
     )
     boot_disk_size: WholeGib = Field(
         default=20 * GIB,
@@ -153,76 +137,76 @@ class OxideImageDefinition(BuildDefinition[OxideRun]):
         le=1023 * GIB,
         title="Boot disk size",
         description="Size of the boot disk, whole GiB and at least the source image's: 20GiB, or bytes.",
-        json_schema_extra=_at(22),
+        json_schema_extra=at(22),
     )
     name: Name | None = Field(
         default=None,
         title="Instance name",
         description="Name of instance, boot disk, network interface and snapshot. Default: one that no other run has.",
-        json_schema_extra=_at(23),
+        json_schema_extra=at(23),
     )
     hostname: Name | None = Field(
         default=None,
         title="Host name",
         description="Host name of the instance. Default: the default of the instance's name.",
-        json_schema_extra=_at(24),
+        json_schema_extra=at(24),
     )
     vpc: str = Field(
         default="default",
         pattern=NAME_PATTERN,
         title="VPC",
         description="Name of the VPC.",
-        json_schema_extra=_at(30),
+        json_schema_extra=at(30),
     )
     subnet: str = Field(
         default="default",
         pattern=NAME_PATTERN,
         title="Subnet",
         description="Name of the VPC's subnet.",
-        json_schema_extra=_at(31),
+        json_schema_extra=at(31),
     )
     ip_pool: str | None = Field(
         default=None,
         title="IP pool",
         description="Name or id of the pool of the external address. Default: the silo's.",
         min_length=1,
-        json_schema_extra=_at(32),
+        json_schema_extra=at(32),
     )
     ssh_username: str = Field(
         title="SSH user",
         description="Who the build logs in as: the image's own user, such as debian or ubuntu.",
         min_length=1,
-        json_schema_extra=_at(40),
+        json_schema_extra=at(40),
     )
     ssh_port: int = Field(
-        default=22, ge=1, le=65535, title="SSH port", description="The guest's SSH port.", json_schema_extra=_at(41)
+        default=22, ge=1, le=65535, title="SSH port", description="The guest's SSH port.", json_schema_extra=at(41)
     )
     ssh_timeout: Seconds = Field(
         default=300,
         gt=0,
         title="SSH time-out",
         description="How long the guest may take to let the build in: 5m, or seconds.",
-        json_schema_extra=_at(42),
+        json_schema_extra=at(42),
     )
     host: str | None = Field(
         default=None,
         title="Region URL",
         description="URL of the region's API, where no credentials block is given. Default: OXIDE_HOST.",
         min_length=1,
-        json_schema_extra=_at(50),
+        json_schema_extra=at(50),
     )
     token: SecretReference | None = Field(
         default=None,
         title="Token",
         description="Where the token is, where no credentials block is given. Default: OXIDE_TOKEN.",
-        json_schema_extra=_at(51),
+        json_schema_extra=at(51),
     )
     profile: str | None = Field(
         default=None,
         title="Profile",
         description="A profile of ~/.config/oxide/credentials.toml on the host that builds.",
         min_length=1,
-        json_schema_extra=_at(52),
+        json_schema_extra=at(52),
     )
 
     @model_validator(mode="after")

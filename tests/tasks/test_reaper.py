@@ -202,10 +202,10 @@ async def test_a_build_whose_reaper_is_gone_goes_on(region: RegionInABox, victim
 
 async def test_the_ground_of_a_region_opens_from_json(region: RegionInABox, tune: Tune) -> None:
     ground = grounds.oxide(region.api, region.token, insecure_skip_verify=False, project=region.project)
-    async with region.client() as client, grounds.opened(json.loads(json.dumps(ground))) as opened:
+    async with region.client() as client, grounds.opened(json.loads(json.dumps(ground)), uuid4(), 1) as opened:
         assert isinstance(client, OxideClient)
         await client.create_ssh_key("ours", str(mark_of()), KEY)
         assert [found.name async for found in opened.owned()] == ["ours"]
     with pytest.raises(ValueError, match="no such cloud"):
-        async with grounds.opened({"cloud": "other"}):
+        async with grounds.opened({"cloud": "other"}, uuid4(), 1):
             pass

@@ -1,0 +1,1 @@
+"""The steps that act on an OUTSCALE region."""
