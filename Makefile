@@ -6,7 +6,7 @@ PY := $(VENV)/bin/python
 export DO_NOT_TRACK ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help image test check deploy clean
+.PHONY: help image omi test check deploy clean
 
 help: ## list these commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -15,6 +15,11 @@ image: $(VENV)/.run ## bake a first Oxide image on this machine, in a region in 
 	@tools/packages guests
 	@$(PY) -m emulators.guests build debian
 	@tools/first-image
+
+omi: $(VENV)/.run ## bake a first OMI on this machine, in a region in a box (root)
+	@tools/packages guests
+	@$(PY) -m emulators.guests build debian
+	@tools/first-omi
 
 test: $(VENV)/.dev ## run all tests
 	@tools/packages guests tests

@@ -82,6 +82,7 @@ class Command:
         table = commands.add_parser("show", help="print what exists")
         where = commands.add_parser("where", help="print the path of a disk file")
         where.add_argument("thing", metavar=self.rooms[0].removesuffix("s"), help="name or id")
+        where.add_argument("--id", action="store_true", help="print its id instead")
         for command in (down, table, where):
             command.add_argument("--state", type=Path, required=True, help="where the region keeps everything")
         return parser
@@ -108,7 +109,7 @@ class Command:
         if len(found) > 1:
             ids = ", ".join(f"{entry['id']} ({entry[self.scope] or 'silo'})" for entry in found)
             raise RegionError(f"{len(found)} {kind}s are named {wanted!r}, take an id: {ids}")
-        return str(found[0]["path"])
+        return str(found[0]["id" if arguments.id else "path"])
 
 
 def _down(arguments: argparse.Namespace) -> None:

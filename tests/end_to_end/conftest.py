@@ -10,7 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.world import ROOT, Prefect, Region, oxide_region, prefect_server, process
+from tests.end_to_end.world import (
+    ROOT,
+    OutscaleRegion,
+    OxideRegion,
+    Prefect,
+    outscale_region,
+    oxide_region,
+    prefect_server,
+    process,
+)
 
 
 @pytest.fixture(scope="session")
@@ -20,17 +29,31 @@ def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prefect]:
         yield server
 
 
-@pytest.fixture
-def cheap_region(tmp_path: Path, tiny: Path) -> Iterator[Region]:
-    """A region whose instances are SSH servers in private roots: no guest is booted."""
+def needs_root(what: str) -> None:
+    """Skip without root; in CI that is a failure."""
     if os.geteuid() != 0:
-        pytest.skip("cheap machines need root's rights")
+        assert not os.environ.get("CI"), f"{what} need root's rights"
+        pytest.skip(f"{what} need root's rights")
+
+
+@pytest.fixture
+def outscale(tmp_path: Path, tiny: Path) -> Iterator[OutscaleRegion]:
+    """An OUTSCALE region."""
+    needs_root("block devices")
+    with outscale_region(tmp_path, tiny) as region:
+        yield region
+
+
+@pytest.fixture
+def cheap_region(tmp_path: Path, tiny: Path) -> Iterator[OxideRegion]:
+    """A region whose instances are SSH servers in private roots: no guest is booted."""
+    needs_root("cheap machines")
     with oxide_region(tmp_path, tiny, "cheap") as region:
         yield region
 
 
 @pytest.fixture
-def qemu_region(tmp_path: Path, tiny: Path) -> Iterator[Region]:
+def qemu_region(tmp_path: Path, tiny: Path) -> Iterator[OxideRegion]:
     """A region whose instances are virtual machines."""
     with oxide_region(tmp_path, tiny, "qemu") as region:
         yield region

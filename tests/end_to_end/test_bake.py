@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.end_to_end.world import ROOT, Prefect, Region, eventually, write_definition
+from tests.end_to_end.world import ROOT, OxideRegion, Prefect, eventually, write_definition
 
 SECRET = "canary-5f1e7a6c"
 
@@ -43,7 +43,7 @@ def file_in(disk: Path, path: str) -> bytes:
 
 
 @pytest.mark.timeout(300)
-def test_an_image_holds_what_was_provisioned_and_no_key(qemu_region: Region, tmp_path: Path) -> None:
+def test_an_image_holds_what_was_provisioned_and_no_key(qemu_region: OxideRegion, tmp_path: Path) -> None:
     (tmp_path / "motd").write_text("from a file\n", encoding="utf-8")
     definition = qemu_region.definition(
         {"type": "shell", "name": "first", "inline": ["echo from a script > /made", "cat /root/.ssh/authorized_keys"]},
@@ -69,7 +69,7 @@ def test_an_image_holds_what_was_provisioned_and_no_key(qemu_region: Region, tmp
     assert "[last] the secret is ********" in done.stderr
     assert SECRET not in done.stdout + done.stderr
 
-    left = qemu_region.inventory()
+    left = qemu_region.made()
     assert set(left) == {"images"}
     disk = Path(left["images"][0]["path"])
     assert file_in(disk, "/made") == b"from a script\n"
@@ -81,7 +81,7 @@ def test_an_image_holds_what_was_provisioned_and_no_key(qemu_region: Region, tmp
 @pytest.mark.timeout(240)
 @pytest.mark.xdist_group("prefect")
 def test_a_worker_bakes_an_image(
-    qemu_region: Region, deployed: Prefect, worker: subprocess.Popen[bytes], tmp_path: Path
+    qemu_region: OxideRegion, deployed: Prefect, worker: subprocess.Popen[bytes], tmp_path: Path
 ) -> None:
     token = Path(qemu_region.ready["token_file"]).read_text(encoding="utf-8").strip()
     _make_block(deployed, "rack", qemu_region.ready["api"], token)
@@ -97,7 +97,7 @@ def test_a_worker_bakes_an_image(
     assert deployed.state(run) == "COMPLETED", log
     assert "Baked image tiny-" in log
 
-    left = qemu_region.inventory()
+    left = qemu_region.made()
     assert set(left) == {"images"}
     assert file_in(Path(left["images"][0]["path"]), "/made") == b"baked by a worker\n"
 

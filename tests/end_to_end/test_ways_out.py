@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -16,7 +14,16 @@ from typing import Any
 
 import pytest
 
-from tests.end_to_end.world import Prefect, Region, eventually, process, write_definition
+from tests.end_to_end.world import (
+    SCRIPT,
+    OutscaleRegion,
+    OxideRegion,
+    Prefect,
+    Region,
+    eventually,
+    process,
+    write_definition,
+)
 
 pytestmark = pytest.mark.xdist_group("prefect")
 
@@ -24,10 +31,9 @@ SOON = 20
 """Seconds from the kill, or from the moment at which the state is set, until nothing may be left."""
 
 SERVE = """
-import os, sys
-from flows.oxide_image.flow import build_oxide_image
+from flows.{package}.flow import build_{package}
 if __name__ == "__main__":
-    build_oxide_image.serve(name="served", pause_on_shutdown=False, print_starting_message=False)
+    build_{package}.serve(name="served", pause_on_shutdown=False, print_starting_message=False)
 """
 
 
@@ -73,30 +79,32 @@ WAYS: list[Way] = [interrupt, interrupt_twice, terminate, kill, cancel]
 
 
 @contextmanager
-def by_command(definition: dict[str, Any], prefect: Prefect, directory: Path) -> Iterator[int]:
+def by_command(definition: dict[str, Any], prefect: Prefect, region: Region, directory: Path) -> Iterator[int]:
     build = write_definition(directory / "build.yaml", definition)
-    argv = [sys.executable, "-m", "flows.oxide_image", str(build)]
-    with process(argv, directory / "build.log", prefect.env) as child:
+    argv = [sys.executable, "-m", f"flows.{region.package}", str(build)]
+    with process(argv, directory / "build.log", {**prefect.env, **region.env}) as child:
         yield child.pid
 
 
 @contextmanager
-def by_serving(definition: dict[str, Any], prefect: Prefect, directory: Path) -> Iterator[int]:
-    with process([sys.executable, "-c", SERVE], directory / "serve.log", prefect.env) as child:
-        eventually(lambda: _run(prefect, "served", definition), 60, f"served; see {directory / 'serve.log'}")
+def by_serving(definition: dict[str, Any], prefect: Prefect, region: Region, directory: Path) -> Iterator[int]:
+    program = SERVE.format(package=region.package)
+    with process([sys.executable, "-c", program], directory / "serve.log", {**prefect.env, **region.env}) as child:
+        eventually(lambda: _run(prefect, region, "served", definition), 60, f"served; see {directory / 'serve.log'}")
         yield child.pid
 
 
 @contextmanager
-def by_worker(definition: dict[str, Any], prefect: Prefect, directory: Path) -> Iterator[int]:
+def by_worker(definition: dict[str, Any], prefect: Prefect, region: Region, directory: Path) -> Iterator[int]:
     argv = [sys.executable, "-m", "prefect", "worker", "start", "--pool", "bakery"]
-    with process(argv, directory / "worker.log", prefect.env) as child:
-        assert _run(prefect, "by-hand", definition)
+    with process(argv, directory / "worker.log", {**prefect.env, **region.env}) as child:
+        assert _run(prefect, region, "by-hand", definition)
         yield child.pid
 
 
-def _run(prefect: Prefect, deployment: str, definition: dict[str, Any]) -> bool:
-    body = {"deployments": {"name": {"any_": [deployment]}}}
+def _run(prefect: Prefect, region: Region, deployment: str, definition: dict[str, Any]) -> bool:
+    flow = f"build-{region.package.replace('_', '-')}"
+    body = {"flows": {"name": {"any_": [flow]}}, "deployments": {"name": {"any_": [deployment]}}}
     found = prefect.request("POST", "/deployments/filter", body)
     if not found or (found[0]["status"] != "READY" and deployment == "served"):
         return False
@@ -104,33 +112,35 @@ def _run(prefect: Prefect, deployment: str, definition: dict[str, Any]) -> bool:
     return True
 
 
-def builder_of(region: Region) -> tuple[str, int] | None:
-    """The run and the process of the build whose script is running."""
-    for instance in region.inventory().get("instances", ()):
-        match = re.search(r" run=(\S+) .* host=\S+?:(\d+):", " " + instance["description"])
-        if match and _script_runs(instance["id"]):
-            return match[1], int(match[2])
-    return None
+def _end(start: Callable[..., Any], way: Way, region: Region, prefect: Prefect, directory: Path) -> None:
+    definition = region.definition({"type": "shell", "name": "wait", "inline": ["echo begun", SCRIPT]})
+    with start(definition, prefect, region, directory) as group:
+        run, builder = eventually(region.builder, 90, "the provisioner runs")
+        way(Running(run, builder, group), prefect)
+        moment = time.monotonic()
+        eventually(lambda: not region.made(), SOON, "nothing is left")
+        print(f"nothing was left {time.monotonic() - moment:.1f} s after {way.__name__}")
+        if way is cancel:
+            eventually(lambda: prefect.state(run) == "CANCELLED", 40, "the run is cancelled")
 
 
-def _script_runs(instance: str) -> bool:
-    del instance
-    done = subprocess.run(["pgrep", "--full", "sleep 9731"], capture_output=True, check=False)
-    return done.returncode == 0
+every_start = pytest.mark.parametrize("start", [by_command, by_serving, by_worker], ids=["command", "serve", "worker"])
+every_way = pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
-@pytest.mark.parametrize("start", [by_command, by_serving, by_worker], ids=["command", "serve", "worker"])
-def test_nothing_is_left_when_a_build_ends_by(
-    start: Callable[..., Any], way: Way, cheap_region: Region, deployed: Prefect, tmp_path: Path
+@every_start
+@every_way
+def test_nothing_is_left_on_oxide_when_a_build_ends_by(
+    start: Callable[..., Any], way: Way, cheap_region: OxideRegion, deployed: Prefect, tmp_path: Path
 ) -> None:
-    definition = cheap_region.definition({"type": "shell", "name": "wait", "inline": ["echo begun", "sleep 9731"]})
-    with start(definition, deployed, tmp_path) as group:
-        run, builder = eventually(lambda: builder_of(cheap_region), 90, "the provisioner runs")
-        way(Running(run, builder, group), deployed)
-        moment = time.monotonic()
-        eventually(lambda: not cheap_region.inventory(), SOON, "the region is empty")
-        print(f"empty after {time.monotonic() - moment:.1f} s")
-        if way is cancel:
-            eventually(lambda: deployed.state(run) == "CANCELLED", 40, "the run is cancelled")
+    _end(start, way, cheap_region, deployed, tmp_path)
+
+
+@pytest.mark.timeout(240)
+@every_start
+@every_way
+def test_nothing_is_left_on_outscale_when_a_build_ends_by(
+    start: Callable[..., Any], way: Way, outscale: OutscaleRegion, deployed: Prefect, tmp_path: Path
+) -> None:
+    _end(start, way, outscale, deployed, tmp_path)

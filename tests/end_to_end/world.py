@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import httpx
 import yaml
 
 ROOT = Path(__file__).parents[2]
+SCRIPT = "sleep 9731"
+"""What a provisioner's script does that is to be cut: a command line that nothing else has."""
+
 T = TypeVar("T")
 
 
@@ -62,27 +67,55 @@ def process(
 
 
 @dataclass(frozen=True)
-class Region:
-    """An Oxide region in a box, counted by its own inventory."""
+class Region(ABC):
+    """A region in a box, counted by its own inventory."""
 
     state: Path
     ready: Mapping[str, Any]
 
+    package: ClassVar[str]
+    """Of the builder's flow."""
+
+    @property
+    def env(self) -> dict[str, str]:
+        """What a build's environment has to say about this region."""
+        return {}
+
+    @abstractmethod
+    def definition(self, *provisioners: Mapping[str, Any], **options: Any) -> dict[str, Any]:
+        """A build definition for this region."""
+
+    @abstractmethod
+    def marks(self) -> list[str]:
+        """The marks of all temporary resources."""
+
     def inventory(self) -> dict[str, list[dict[str, Any]]]:
-        """What exists, less what was there before any build: the project and the region's own images."""
+        """What exists, in the region's own words."""
         resources: dict[str, list[dict[str, Any]]] = httpx.get(
             f"{self.ready['control']}/inventory", trust_env=False, timeout=30
         ).json()["resources"]
-        del resources["projects"]
-        resources["images"] = [image for image in resources["images"] if not image["of_region"]]
         return {kind: found for kind, found in resources.items() if found}
 
-    def fault(self, **fault: Any) -> None:
-        """Have the region do something wrong."""
-        httpx.post(f"{self.ready['control']}/faults", json=fault, trust_env=False, timeout=30).raise_for_status()
+    @abstractmethod
+    def made(self) -> dict[str, list[dict[str, Any]]]:
+        """What exists, less what was there before any build; on this host, too, where the build uses it."""
+
+    def builder(self) -> tuple[str, int] | None:
+        """The run and the process that builds, as its mark tells, once the provisioner's script runs."""
+        if subprocess.run(["pgrep", "--full", f"^{SCRIPT}$"], capture_output=True, check=False).returncode != 0:
+            return None
+        for mark in self.marks():
+            if match := re.match(r"image-bakery run=(\S+) .* host=\S+?:(\d+):", mark):
+                return match[1], int(match[2])
+        return None
+
+
+class OxideRegion(Region):
+    """An Oxide region."""
+
+    package = "oxide_image"
 
     def definition(self, *provisioners: Mapping[str, Any], **options: Any) -> dict[str, Any]:
-        """A build definition for this region."""
         return {
             "build_name": "test",
             "boot_disk_image_id": "tiny",
@@ -98,20 +131,95 @@ class Region:
             **options,
         }
 
+    def marks(self) -> list[str]:
+        return [instance["description"] for instance in self.inventory().get("instances", ())]
+
+    def made(self) -> dict[str, list[dict[str, Any]]]:
+        resources = self.inventory()
+        del resources["projects"]
+        resources["images"] = [image for image in resources["images"] if not image["of_region"]]
+        return {kind: found for kind, found in resources.items() if found}
+
+
+class OutscaleRegion(Region):
+    """An OUTSCALE region, whose one VM is this host."""
+
+    package = "outscale_image"
+
+    @property
+    def env(self) -> dict[str, str]:
+        credentials = json.loads(Path(self.ready["credentials_file"]).read_text(encoding="utf-8"))
+        return {
+            "OSC_ACCESS_KEY": credentials["access_key"],
+            "OSC_SECRET_KEY": credentials["secret_key"],
+            "OSC_REGION": credentials["region"],
+            "OSC_ENDPOINT_API": self.ready["api"],
+            "IMAGE_BAKERY_OUTSCALE_METADATA": self.ready["metadata"],
+        }
+
+    def definition(self, *provisioners: Mapping[str, Any], **options: Any) -> dict[str, Any]:
+        source = next(image["id"] for image in self.inventory()["images"] if image["of_region"])
+        return {"build_name": "test", "source_omi": source, "provisioners": list(provisioners), **options}
+
+    def marks(self) -> list[str]:
+        return [volume["tags"].get("image-bakery", "") for volume in self.inventory().get("volumes", ())]
+
+    def made(self) -> dict[str, list[dict[str, Any]]]:
+        resources = self.inventory()
+        del resources["vms"]
+        ours = {snapshot for image in resources["images"] if image["of_region"] for snapshot in image["snapshot_ids"]}
+        resources["images"] = [image for image in resources["images"] if not image["of_region"]]
+        resources["snapshots"] = [found for found in resources["snapshots"] if found["id"] not in ours]
+        resources["mounts"] = [{"name": line} for line in _mounts("/mnt/image-bakery")]
+        devices = subprocess.run(["losetup", "--list", "--noheadings", "--output", "BACK-FILE"], capture_output=True)
+        files = devices.stdout.decode().splitlines()
+        resources["devices"] = [{"name": name} for name in files if name.startswith(str(self.state))]
+        script = subprocess.run(["pgrep", "--full", f"^{SCRIPT}$"], capture_output=True, text=True, check=False)
+        resources["processes"] = [{"name": pid} for pid in script.stdout.split()]
+        return {kind: found for kind, found in resources.items() if found}
+
+
+def _mounts(below: str) -> Iterator[str]:
+    """Mounts below a path, in the mount namespace of any process."""
+    for table in Path("/proc").glob("[0-9]*/mountinfo"):
+        with suppress(OSError):
+            for line in table.read_text(encoding="utf-8", errors="replace").splitlines():
+                if line.split()[4].startswith(below):
+                    yield f"{table}: {line}"
+
+
+RegionT = TypeVar("RegionT", bound=Region)
+
 
 @contextmanager
-def oxide_region(directory: Path, guest: Path, machines: str) -> Iterator[Region]:
-    """A region that serves as a program of its own."""
+def _region(kind: type[RegionT], module: str, directory: Path, *options: str) -> Iterator[RegionT]:
     state = directory / "region"
     state.mkdir(mode=0o700, parents=True)
     argv = [
-        *(sys.executable, "-m", "emulators.oxide", "serve", "--state", str(state), "--machines", machines),
-        *("--listen", "127.0.0.1:0", "--control", "127.0.0.1:0", "--image", str(guest)),
+        *(sys.executable, "-m", module, "serve", "--state", str(state)),
+        *("--listen", "127.0.0.1:0", "--control", "127.0.0.1:0", *options),
     ]
     with process(argv, directory / "region.log", os.environ) as child:
         ready = eventually(lambda: _ready(state, child.pid), 60, f"the region is ready; see {directory / 'region.log'}")
-        print(f"\nregion on {ready['machines']} machines")
-        yield Region(state, ready)
+        yield kind(state, ready)
+
+
+@contextmanager
+def oxide_region(directory: Path, guest: Path, machines: str) -> Iterator[OxideRegion]:
+    """An Oxide region that serves as a program of its own."""
+    options = ["--machines", machines, "--image", str(guest)]
+    with _region(OxideRegion, "emulators.oxide", directory, *options) as region:
+        print(f"\nOxide region on {region.ready['machines']} machines")
+        yield region
+
+
+@contextmanager
+def outscale_region(directory: Path, guest: Path) -> Iterator[OutscaleRegion]:
+    """An OUTSCALE region that serves as a program of its own, with block devices on this host."""
+    options = ["--metadata", "127.0.0.1:0", "--image", str(guest)]
+    with _region(OutscaleRegion, "emulators.outscale", directory, *options) as region:
+        print("\nOUTSCALE region with block devices of this host")
+        yield region
 
 
 def _ready(state: Path, pid: int) -> dict[str, Any] | None:
