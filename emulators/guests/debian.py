@@ -129,7 +129,7 @@ def _cloud_init(root: Path, units: Path) -> None:
         drop_in.parent.mkdir()
         shutil.copyfile(_FILES / f"cloud-{stage}.conf", drop_in)
     launcher = root / "usr/local/lib/image-bakery/cloud-init"
-    shutil.copyfile(_FILES / "cloud-init.py", launcher)
+    shutil.copyfile(_FILES / "cloud-init", launcher)
     launcher.chmod(0o755)
 
 

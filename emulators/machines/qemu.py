@@ -11,7 +11,7 @@ import weakref
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from emulators.machines import Machines, MachineSpec, PowerOff
 from emulators.machines.cidata import write_cidata
@@ -91,15 +91,17 @@ class QemuMachine(PoweredMachine):
         """Stop the processors, with all writes that the guest has begun finished."""
         async with self._lock:
             running = self._running
-            assert running is None or isinstance(running, _Running)
-            with contextlib.suppress(ConnectionError, RuntimeError):
-                if running is not None:
-                    await running.qmp.command("stop")
-            try:
+            if running is None:
                 yield
-            finally:
+                return
+            assert isinstance(running, _Running)
+            async with running.changing:
                 with contextlib.suppress(ConnectionError, RuntimeError):
-                    if running is not None:
+                    await running.qmp.command("stop")
+                try:
+                    yield
+                finally:
+                    with contextlib.suppress(ConnectionError, RuntimeError):
                         await running.qmp.command("cont")
 
     async def _start(self, spec: MachineSpec, serial: RingConsole, ended: Ended) -> _Running:
@@ -111,27 +113,46 @@ class QemuMachine(PoweredMachine):
 
 
 class _Running:
-    """One QEMU process."""
+    """One power-on: a QEMU process, and another one after each reset by the guest (see `_argv`)."""
 
-    def __init__(self, process: asyncio.subprocess.Process, serial: RingConsole) -> None:
-        self._process = process
+    def __init__(self, argv: list[str], log: Path, serial: RingConsole, ended: Ended) -> None:
+        self._argv = argv
+        self._log = log
         self._serial = serial
-        self._by_guest = False
+        self._on_end = ended
+        self._last_words = ""
         self._killed = False
-        self.qmp: Qmp
-        self.ended = False
+        self._process: asyncio.subprocess.Process
+        self._reading: asyncio.Task[None]
         self._watching: asyncio.Task[None]
+        self.qmp: Qmp
+        self.changing = asyncio.Lock()
+        """Held while one process takes the place of another."""
+        self.ended = False
 
     @classmethod
     async def start(cls, argv: list[str], log: Path, serial: RingConsole, ended: Ended) -> _Running:
+        running = cls(argv, log, serial, ended)
+        await running._spawn("wb")
+        running._watching = asyncio.create_task(running._watch())
+        return running
+
+    async def kill(self) -> None:
+        """End the process at once, and wait for that."""
+        self._killed = True
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+        await asyncio.shield(self._watching)
+
+    async def _spawn(self, log_mode: Literal["wb", "ab"]) -> None:
         ours, theirs = socket.socketpair()
-        with theirs, log.open("wb") as errors:
+        with theirs, self._log.open(log_mode) as errors:
             # fmt: off
             monitor = ["-chardev", f"socket,id=qmp,fd={theirs.fileno()}", "-mon", "chardev=qmp,mode=control"]
             # fmt: on
             try:
-                process = await asyncio.create_subprocess_exec(
-                    *dying_with_us([*argv, *monitor]),
+                self._process = await asyncio.create_subprocess_exec(
+                    *dying_with_us([*self._argv, *monitor]),
                     stdin=asyncio.subprocess.DEVNULL,
                     stdout=asyncio.subprocess.PIPE,
                     stderr=errors,
@@ -143,51 +164,59 @@ class _Running:
             except BaseException:
                 ours.close()
                 raise
-        running = cls(process, serial)
-        running.qmp = await Qmp.open(ours, running._event)
-        reading = asyncio.create_task(running._read_serial())
+        self._last_words = ""
+        self.qmp = await Qmp.open(ours, self._event)
+        self._reading = asyncio.create_task(self._read_serial())
         try:
+            if self._killed:
+                # Between two processes there was none to kill.
+                raise ConnectionError("killed")
             async with asyncio.timeout(_START_DEADLINE):
-                await running.qmp.greet()
-                await running.qmp.command("cont")
+                await self.qmp.greet()
+                await self.qmp.command("cont")
         except (ConnectionError, TimeoutError, RuntimeError) as error:
-            await running._reap(reading)
-            raise OSError(f"QEMU did not start: {_tail(log) or error or 'no answer'}") from error
+            await self._reap()
+            raise OSError(f"QEMU did not start: {_tail(self._log) or error or 'no answer'}") from error
         except BaseException:
-            await running._reap(reading)
+            await self._reap()
             raise
-        running._watching = asyncio.create_task(running._watch(reading, ended))
-        return running
 
-    async def kill(self) -> None:
-        """End the process at once, and wait for that."""
-        self._killed = True
-        with contextlib.suppress(ProcessLookupError):
-            self._process.kill()
-        await asyncio.shield(self._watching)
-
-    async def _reap(self, reading: asyncio.Task[None]) -> None:
+    async def _reap(self) -> None:
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()
         await self._process.wait()
-        await reading
+        await self._reading
         await self.qmp.close()
         self.ended = True
 
-    async def _watch(self, reading: asyncio.Task[None], ended: Ended) -> None:
-        # Events first: the process may have been reaped before its last words were read.
-        await self.qmp.ended()
-        await reading
-        await self._process.wait()
-        await self.qmp.close()
+    async def _watch(self) -> None:
+        while not await self._over():
+            pass
         self.ended = True
         if self._killed:
             how = PowerOff.BY_REGION
-        elif self._by_guest and self._process.returncode == 0:
+        elif self._last_words == "guest-shutdown" and self._process.returncode == 0:
             how = PowerOff.BY_GUEST
         else:
             how = PowerOff.CRASHED
-        ended(self, how)
+        self._on_end(self, how)
+
+    async def _over(self) -> bool:
+        """Wait for the process's end; say whether no other one has taken its place."""
+        # Events first: the process may have been reaped before its last words were read.
+        await self.qmp.ended()
+        async with self.changing:
+            await self._reading
+            await self._process.wait()
+            await self.qmp.close()
+            if self._killed or self._last_words != "guest-reset" or self._process.returncode != 0:
+                return True
+            try:
+                await self._spawn("ab")
+            except OSError:
+                # What QEMU said is in its log; the machine has crashed, unless it was killed meanwhile.
+                return True
+            return False
 
     async def _read_serial(self) -> None:
         stdout = self._process.stdout
@@ -197,7 +226,7 @@ class _Running:
 
     def _event(self, name: str, data: dict[str, Any]) -> None:
         if name == "SHUTDOWN":
-            self._by_guest = data.get("reason") == "guest-shutdown"
+            self._last_words = str(data.get("reason"))
 
 
 def _tail(log: Path) -> str:
@@ -220,6 +249,10 @@ def _argv(spec: MachineSpec, cidata: Path, acceleration: str, ssh_port: int) -> 
         "-netdev", _user_network(spec.address, ssh_port), "-device", "virtio-net-pci,netdev=net,romfile=",
     ]
     # fmt: on
+    if acceleration == "tcg":
+        # A reset leaves translated code behind, and each write to memory that once held code is a slow one: loading the
+        # kernel takes a minute and more. A new process has none.
+        argv += ["-action", "reboot=shutdown"]
     for index, options in enumerate(_disk_options(spec, cidata)):
         boot = ",bootindex=0" if index == 0 else ""
         argv += ["-blockdev", json.dumps(options), "-device", f"virtio-blk-pci,drive=disk{index}{boot}"]

@@ -2,14 +2,33 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
+from pydantic import SecretStr
 
+from blocks.oxide.client import OxideClient
+from blocks.oxide.models import (
+    AutoPool,
+    BootDisk,
+    DistributedDisk,
+    EphemeralIp,
+    ImageSource,
+    InstanceCreate,
+    NetworkInterface,
+    NetworkInterfaces,
+)
+from tasks.communicator import read
+from tasks.ssh.guest import SshGuest
+from tasks.ssh.temporary_key import public_line, temporary_key
 from tests.end_to_end.world import ROOT, OxideRegion, Prefect, eventually, write_definition
 
 SECRET = "canary-5f1e7a6c"
@@ -58,7 +77,12 @@ def test_an_image_holds_what_was_provisioned_and_no_key(qemu_region: OxideRegion
         },
     )
     # No server is named: the build has to start one of its own.
-    env = {"PATH": _path(), "HOME": str(tmp_path), "PREFECT_HOME": str(tmp_path / "prefect"), "DO_NOT_TRACK": "1"}
+    env = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(tmp_path),
+        "PREFECT_HOME": str(tmp_path / "prefect"),
+        "DO_NOT_TRACK": "1",
+    }
     done = bake(definition, env, tmp_path)
     assert done.returncode == 0, done.stderr
 
@@ -76,6 +100,41 @@ def test_an_image_holds_what_was_provisioned_and_no_key(qemu_region: OxideRegion
     assert file_in(disk, "/etc/motd") == b"from a file\n"
     assert file_in(disk, "/last") == b"written last\n"
     assert file_in(disk, "/root/.ssh/authorized_keys") == b""
+
+
+@pytest.mark.timeout(120)
+async def test_a_hard_stop_would_have_lost_the_last_file(qemu_region: OxideRegion, tmp_path: Path) -> None:
+    """Why the guest is shut down from inside: the same script's file, and the rack's own stop."""
+    key = temporary_key(SecretStr("token"), uuid4())
+    token = SecretStr(Path(qemu_region.ready["token_file"]).read_text(encoding="utf-8").strip())
+    project = qemu_region.ready["project"]
+    async with OxideClient(qemu_region.ready["api"], token) as region:
+        public = await region.create_ssh_key("key", "", public_line(key))
+        image = await region.image("tiny")
+        disk = BootDisk(
+            name="i",
+            description="",
+            size=2**30,
+            disk_backend=DistributedDisk(disk_source=ImageSource(image_id=image.id)),
+        )
+        network = NetworkInterface(name="i", description="", vpc_name="default", subnet_name="default")
+        request = InstanceCreate(
+            name="i", description="", hostname="i", memory=2**30, ncpus=1, boot_disk=disk,
+            network_interfaces=NetworkInterfaces(params=[network]),
+            external_ips=[EphemeralIp(pool_selector=AutoPool())], ssh_public_keys=[public.id],
+        )  # fmt: skip
+        instance = await region.create_instance(project, request)
+        (address,) = [ip.ip for ip in await region.external_ips(instance.id) if ip.kind == "ephemeral"]
+        guest = SshGuest(address, qemu_region.ready["ssh_port"], "root", key)
+        with closing(guest):
+            await guest.connect(100)
+            assert await read(guest, "echo synced > /synced; sync; echo written last > /last") == (0, "")
+            await region.stop_instance(instance.id)
+        while (await region.instance(instance.id)).run_state != "stopped":
+            await asyncio.sleep(0.05)
+    (left,) = qemu_region.made()["disks"]
+    assert file_in(Path(left["path"]), "/synced") == b"synced\n"
+    assert file_in(Path(left["path"]), "/last") == b""
 
 
 @pytest.mark.timeout(240)
@@ -128,9 +187,3 @@ def test_a_plain_secret_is_refused_before_the_run_is_stored(deployed: Prefect) -
         deployed.command("deployment", "run", "build-oxide-image/by-hand", "--param", f"build={json.dumps(definition)}")
     assert SECRET not in str(refused.value)
     assert SECRET not in json.dumps(deployed.request("POST", "/flow_runs/filter", {}))
-
-
-def _path() -> str:
-    import os
-
-    return os.environ["PATH"]

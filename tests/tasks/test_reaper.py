@@ -52,7 +52,7 @@ def is_there(pid: int) -> bool:
 
 async def until(condition: Callable[[], bool], seconds: float = 20) -> None:
     async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 - other processes set no events
+        while not condition():
             await asyncio.sleep(0.05)
 
 
@@ -108,7 +108,7 @@ async def victim(region: RegionInABox, tmp_path: Path, monkeypatch: pytest.Monke
 
 async def empties(region: RegionInABox, left: list[str]) -> None:
     async with asyncio.timeout(20):
-        while await region.names() != left:  # noqa: ASYNC110 - the region tells nobody
+        while await region.names() != left:
             await asyncio.sleep(0.1)
 
 

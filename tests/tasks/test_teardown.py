@@ -112,7 +112,7 @@ async def test_what_takes_its_time_to_go_is_waited_for(tune: Tune) -> None:
 
     async def go_late() -> None:
         await ground.looked.wait()
-        while ground.looks < 3:  # noqa: ASYNC110 - it counts
+        while ground.looks < 3:
             await asyncio.sleep(0)
         ground.sticky.clear()
 

@@ -1,4 +1,4 @@
-# ruff: noqa: ASYNC240 - small files of the test itself
+
 from __future__ import annotations
 
 import asyncio

@@ -166,7 +166,7 @@ async def test_a_turn_that_was_missed_is_taken_anew(tmp_path: Path) -> None:
     await rate.turn()
     waiting = asyncio.create_task(rate.turn())
     await asyncio.sleep(0.9)
-    time.sleep(0.5)  # noqa: ASYNC251 a process that is held up just when its turn comes
+    time.sleep(0.5)
     await waiting
     assert len(_turns(path)) >= 3
 

@@ -72,7 +72,7 @@ class Guest:
     async def rebooted(self, boot_id: str, deadline: float = 120) -> None:
         """Wait until the guest answers with another boot id."""
         async with asyncio.timeout(deadline):
-            while await self.run("cat /proc/sys/kernel/random/boot_id") in ("", boot_id):  # noqa: ASYNC110
+            while await self.run("cat /proc/sys/kernel/random/boot_id") in ("", boot_id):
                 await asyncio.sleep(0.05)
 
     def _run(self, command: str, user: str, deadline: float) -> str:
@@ -109,7 +109,7 @@ class Guest:
 
 async def until(condition: Callable[[], bool], deadline: float = 20) -> None:
     async with asyncio.timeout(deadline):
-        while not condition():  # noqa: ASYNC110 - other processes set no events
+        while not condition():
             await asyncio.sleep(0.02)
 
 

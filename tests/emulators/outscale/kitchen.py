@@ -135,7 +135,7 @@ async def until(look: Callable[[], Awaitable[T | None]], seconds: float = 20) ->
     """What `look` finds, as soon as it finds something."""
     async with asyncio.timeout(seconds):
         # The region tells nobody when something has changed: clients have to look again, too.
-        while not (found := await look()):  # noqa: ASYNC110
+        while not (found := await look()):
             await asyncio.sleep(0.005)
     return found
 

@@ -87,4 +87,4 @@ class FakeMachines:
             new.truncate(size)
 
     async def delete_disk(self, path: Path) -> None:
-        path.unlink(missing_ok=True)  # noqa: ASYNC240
+        path.unlink(missing_ok=True)

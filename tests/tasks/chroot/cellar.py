@@ -83,7 +83,7 @@ def until(true: Callable[[], bool], deadline: float = DEADLINE) -> float:
 async def eventually(true: Callable[[], bool], deadline: float = DEADLINE) -> None:
     """The same, without holding up the event loop."""
     async with asyncio.timeout(deadline):
-        while not true():  # noqa: ASYNC110 (nobody tells us when a process is gone)
+        while not true():
             await asyncio.sleep(0.005)
 
 

@@ -1,6 +1,6 @@
 """Commands in a jail, and what a cancellation leaves of them."""
 
-# ruff: noqa: ASYNC240, ASYNC110 (a test may look at small files while nothing else runs)
+
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Files that stand in for the image's own, and that the image has its own again."""
 
-# ruff: noqa: ASYNC240 (a test may look at small files while nothing else runs)
+
 
 from __future__ import annotations
 

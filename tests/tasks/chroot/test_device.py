@@ -1,6 +1,6 @@
 """Nodes, partitions, and devices in use."""
 
-# ruff: noqa: ASYNC240 (a test may look at small files while nothing else runs)
+
 
 from __future__ import annotations
 

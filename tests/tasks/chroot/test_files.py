@@ -1,6 +1,6 @@
 """Files into a jail and out of it: whatever links the image holds, the host's files are out of reach."""
 
-# ruff: noqa: ASYNC240 (a test may look at small files while nothing else runs)
+
 
 from __future__ import annotations
 

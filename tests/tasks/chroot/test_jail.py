@@ -1,6 +1,6 @@
 """What a jail keeps to itself."""
 
-# ruff: noqa: ASYNC240 (a test may look at small files while nothing else runs)
+
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ class FakeGuest:
         return self.code
 
     async def upload(self, source: Path | bytes, destination: str, mode: int) -> None:
-        contents = source if isinstance(source, bytes) else source.read_bytes()  # noqa: ASYNC240
+        contents = source if isinstance(source, bytes) else source.read_bytes()
         self.files[destination] = (contents, mode)
         self.order.append(destination)
 
@@ -42,7 +42,7 @@ class FakeGuest:
 
     async def download(self, source: str, destination: Path) -> None:
         self.downloads.append((source, destination))
-        destination.write_bytes(b"from there")  # noqa: ASYNC240
+        destination.write_bytes(b"from there")
 
 
 def bench(guest: FakeGuest, base: Path, **variables: str) -> Bench:
