@@ -67,4 +67,4 @@ def shortened(first: str, suffix: str, length: int) -> str:
 
 
 def _clean(value: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", value.lower()).strip("-")
+    return re.sub(r"[^a-z0-9-]+", "-", value.lower()).strip("-")

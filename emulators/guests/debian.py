@@ -128,9 +128,10 @@ def _cloud_init(root: Path, units: Path) -> None:
         drop_in = units / f"cloud-{stage}.service.d/image-bakery.conf"
         drop_in.parent.mkdir()
         shutil.copyfile(_FILES / f"cloud-{stage}.conf", drop_in)
-    launcher = root / "usr/local/lib/image-bakery/cloud-init"
-    shutil.copyfile(_FILES / "cloud-init", launcher)
-    launcher.chmod(0o755)
+    for name in ("cloud-init", "cloud-init-boot"):
+        script = root / "usr/local/lib/image-bakery" / name
+        shutil.copyfile(_FILES / name, script)
+        script.chmod(0o755)
 
 
 def _link(link: Path, target: str) -> None:

@@ -88,28 +88,28 @@ class TestBlockReferences:
     @pytest.mark.parametrize(
         ("given", "asked"),
         [
-            ({"block": "prod"}, {"block_document_slug": "oxide-credentials/prod"}),
+            ({"block": "prod"}, "prod"),
             ({"$ref": {"block_document_id": "1-2"}}, {"block_document_id": "1-2"}),
-            ({"$ref": {"block_document_slug": "oxide-credentials/x"}}, {"block_document_slug": "oxide-credentials/x"}),
+            ({"$ref": {"block_document_slug": "oxide-credentials/x"}}, "x"),
         ],
     )
     async def test_each_form_loads(
-        self, monkeypatch: pytest.MonkeyPatch, given: dict[str, Any], asked: dict[str, str]
+        self, monkeypatch: pytest.MonkeyPatch, given: dict[str, Any], asked: dict[str, str] | str
     ) -> None:
-        async def load(ref: object) -> OxideCredentials:
-            assert ref == asked
+        async def load(name_or_reference: object) -> OxideCredentials:
+            assert name_or_reference == asked
             return OxideCredentials(host="https://rack.test", token=SecretStr(PLAIN))
 
-        monkeypatch.setattr(OxideCredentials, "aload_from_ref", load)
+        monkeypatch.setattr(OxideCredentials, "aload" if isinstance(asked, str) else "aload_from_ref", load)
         found = await OxideCredentialsReference.model_validate(given).load(OxideCredentials)
         assert found.host == "https://rack.test"
 
     @pytest.mark.parametrize("failure", [ValueError("none such"), RuntimeError("another type"), TypeError()])
     async def test_a_block_that_cannot_be_loaded(self, monkeypatch: pytest.MonkeyPatch, failure: Exception) -> None:
-        async def load(ref: object) -> OxideCredentials:
+        async def load(name: object) -> OxideCredentials:
             raise failure
 
-        monkeypatch.setattr(OxideCredentials, "aload_from_ref", load)
+        monkeypatch.setattr(OxideCredentials, "aload", load)
         with pytest.raises(SecretUnavailable) as caught:
             await OxideCredentialsReference(block="prod").load(OxideCredentials)
         assert "{block: prod}" in str(caught.value)

@@ -12,6 +12,7 @@ from pydantic import SecretStr
 
 from blocks.errors import CredentialsError, SecretUnavailable
 from blocks.outscale.credentials import OutscaleCredentials, OutscaleCredentialsReference, find_credentials
+from blocks.outscale.tls import tls
 from blocks.references import SecretReference
 from tests.conftest import Tune
 
@@ -182,11 +183,11 @@ class TestTheBlock:
     def block(self, monkeypatch: pytest.MonkeyPatch) -> OutscaleCredentialsReference:
         stored = OutscaleCredentials(access_key=SecretStr("BLOCK-AK"), secret_key=SecretStr("BLOCK-SK"))
 
-        async def load(reference: object) -> OutscaleCredentials:
-            assert reference == {"block_document_slug": "outscale-credentials/prod"}
+        async def load(name: object) -> OutscaleCredentials:
+            assert name == "prod"
             return stored
 
-        monkeypatch.setattr(OutscaleCredentials, "aload_from_ref", load)
+        monkeypatch.setattr(OutscaleCredentials, "aload", load)
         return OutscaleCredentialsReference(block="prod")
 
     async def test_is_loaded_and_nothing_else_is(
@@ -244,7 +245,7 @@ class TestTheClient:
             x509_cert_path="cert.pem", x509_key_path="key.pem", base=home, insecure_skip_tls_verify=insecure
         )
         assert found.x509_cert_path == str(home / "cert.pem")
-        context = found._verify()
+        context = tls(verify=not insecure, certificate=found.x509_cert_path, key=found.x509_key_path)
         assert isinstance(context, ssl.SSLContext)
         assert context.verify_mode is (ssl.CERT_NONE if insecure else ssl.CERT_REQUIRED)
         async with found.get_client() as client:

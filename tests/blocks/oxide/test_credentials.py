@@ -46,10 +46,10 @@ def profiles(config: Path) -> Path:
 
 @pytest.fixture
 def stored_block(monkeypatch: pytest.MonkeyPatch) -> OxideCredentialsReference:
-    async def load(ref: object) -> OxideCredentials:
+    async def load(name: object) -> OxideCredentials:
         return FROM_BLOCK
 
-    monkeypatch.setattr(OxideCredentials, "aload_from_ref", load)
+    monkeypatch.setattr(OxideCredentials, "aload", load)
     return OxideCredentialsReference(block="prod")
 
 

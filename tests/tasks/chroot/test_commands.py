@@ -1,7 +1,5 @@
 """Commands in a jail, and what a cancellation leaves of them."""
 
-
-
 from __future__ import annotations
 
 import asyncio

@@ -1,7 +1,5 @@
 """Files that stand in for the image's own, and that the image has its own again."""
 
-
-
 from __future__ import annotations
 
 import logging

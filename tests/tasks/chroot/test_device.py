@@ -1,7 +1,5 @@
 """Nodes, partitions, and devices in use."""
 
-
-
 from __future__ import annotations
 
 import os

@@ -1,7 +1,5 @@
 """Files into a jail and out of it: whatever links the image holds, the host's files are out of reach."""
 
-
-
 from __future__ import annotations
 
 import asyncio

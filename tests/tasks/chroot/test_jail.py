@@ -1,7 +1,5 @@
 """What a jail keeps to itself."""
 
-
-
 from __future__ import annotations
 
 import logging
