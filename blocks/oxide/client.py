@@ -17,6 +17,7 @@ from blocks.errors import (
     Forbidden,
     InvalidRequest,
     NotFound,
+    ReplyLost,
     ServiceFault,
     Throttled,
     Unauthorized,
@@ -248,11 +249,24 @@ class OxideClient:
             async with transport_errors(self.host, resource):
                 reply = await self._http.request(method, path, params=params, json=json)
             if reply.is_success:
-                return reply.json() if reply.content else None
+                return self._contents(reply, resource, repeatable=repeatable)
             asked = retry_after(reply)
             raise _api_error(reply, f"{method} {path}", resource)
 
         return await until_it_passes(once, repeatable=repeatable, retry_after=lambda: asked)
+
+    def _contents(self, reply: httpx.Response, resource: str, *, repeatable: bool) -> Any:
+        try:
+            return reply.json() if reply.content else None
+        except ValueError:
+            # Something in between may have answered a create that the region carried out all the same.
+            kind = InvalidRequest if repeatable else ReplyLost
+            raise kind(
+                f"{self.host} answered with something that is no JSON",
+                resource=resource,
+                why=f"Content-Type {reply.headers.get('content-type', 'unknown')}: {reply.text[:100]!r}",
+                hint="Is host the URL of the region's API, and does no proxy or log-in page stand in between?",
+            ) from None
 
 
 def _optional(**params: str | None) -> dict[str, str]:

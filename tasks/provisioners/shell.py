@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import secrets
 import shlex
@@ -19,6 +20,8 @@ from tasks.output import Lines
 from tasks.provisioners.common import Bench, ProvisionerOptions, must_exist
 
 VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+
+_REMOVAL = 10
 
 _TEMPLATE = re.compile(r"\{\{\s*\.?(\w+)\s*\}\}")
 
@@ -156,4 +159,5 @@ def _wrapper(hidden: str, script: str) -> bytes:
 async def _remove(there: Communicator, *paths: str) -> None:
     # The script's own end is what counts; the guest goes away with what could not be removed.
     with suppress(Exception):
-        await read(there, "rm -f " + " ".join(map(shlex.quote, paths)))
+        async with asyncio.timeout(_REMOVAL):  # a guest that fell silent must not hold up a cancellation
+            await read(there, "rm -f " + " ".join(map(shlex.quote, paths)))

@@ -17,6 +17,7 @@ from blocks.errors import (
     Forbidden,
     InvalidRequest,
     NotFound,
+    ReplyLost,
     ServiceFault,
     Throttled,
     Unauthorized,
@@ -206,3 +207,11 @@ async def test_deletes_answer_nothing(client: OxideClient, respx_mock: respx.Moc
     assert [call.request.url.path for call in route.calls] == [
         f"/v1/{path}/{ID}" for path in ("images", "instances", "disks", "snapshots", "me/ssh-keys")
     ]
+
+
+@pytest.mark.parametrize("create", [False, True])
+async def test_a_page_in_place_of_a_reply(client: OxideClient, respx_mock: respx.MockRouter, create: bool) -> None:
+    respx_mock.route().respond(200, html="<title>Log in</title>")
+    # What was asked to be made may have been made all the same.
+    with pytest.raises(ReplyLost if create else InvalidRequest, match="no JSON"):
+        await (client.create_ssh_key("k", "", "ssh-ed25519 AAAA") if create else client.project("p"))
