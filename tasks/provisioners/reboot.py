@@ -7,7 +7,7 @@ from typing import Literal, Protocol, runtime_checkable
 
 from pydantic import Field
 
-from blocks.errors import CommunicatorError, ProvisionerFailed, WaitExpired
+from blocks.errors import CommunicatorError, HostKeyChanged, ProvisionerFailed, WaitExpired
 from tasks.communicator import Communicator, as_root, must, read
 from tasks.provisioners.common import Bench, ProvisionerOptions
 from tasks.quantities import Seconds
@@ -53,6 +53,7 @@ class Reboot(ProvisionerOptions):
         Raises:
             ProvisionerFailed: the guest could not be told to, or has no boot id.
             WaitExpired: it was not back in time, or never went down.
+            HostKeyChanged: what came back has another host key.
         """
         guest = bench.communicator
         if not isinstance(guest, Restartable):
@@ -67,6 +68,8 @@ class Reboot(ProvisionerOptions):
             try:
                 await guest.connect(left)
                 code, after = await read(guest, _BOOT_ID)
+            except HostKeyChanged:
+                raise
             except CommunicatorError:
                 went_down = True
                 if clock() >= end:
