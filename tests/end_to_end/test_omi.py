@@ -38,7 +38,7 @@ async def serial_output_until(disk: Path, text: bytes, directory: Path) -> bytes
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.xdist_group("prefect")
+@pytest.mark.xdist_group("prefect-outscale")
 async def test_an_omi_boots_and_holds_what_was_provisioned(
     outscale: OutscaleRegion, prefect: Prefect, tmp_path: Path
 ) -> None:
@@ -87,7 +87,7 @@ async def test_an_omi_boots_and_holds_what_was_provisioned(
 
 
 @pytest.mark.timeout(200)
-@pytest.mark.xdist_group("prefect")
+@pytest.mark.xdist_group("prefect-outscale")
 def test_a_worker_on_the_vm_bakes_an_omi(outscale: OutscaleRegion, deployed: Prefect, tmp_path: Path) -> None:
     argv = [sys.executable, "-m", "prefect", "worker", "start", "--pool", "bakery"]
     definition = outscale.definition({"type": "shell", "inline": ["echo baked by a worker > /made"]})
@@ -102,7 +102,7 @@ def test_a_worker_on_the_vm_bakes_an_omi(outscale: OutscaleRegion, deployed: Pre
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.xdist_group("prefect")
+@pytest.mark.xdist_group("prefect-outscale")
 def test_a_failing_script_says_what_it_said_and_leaves_nothing(
     outscale: OutscaleRegion, prefect: Prefect, tmp_path: Path
 ) -> None:

@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 
 from tests.end_to_end.world import (
-    SCRIPT,
     OutscaleRegion,
     OxideRegion,
     Prefect,
@@ -24,8 +23,6 @@ from tests.end_to_end.world import (
     process,
     write_definition,
 )
-
-pytestmark = pytest.mark.xdist_group("prefect")
 
 SOON = 20
 """Seconds from the kill, or from the moment at which the state is set, until nothing may be left."""
@@ -113,7 +110,7 @@ def _run(prefect: Prefect, region: Region, deployment: str, definition: dict[str
 
 
 def _end(start: Callable[..., Any], way: Way, region: Region, prefect: Prefect, directory: Path) -> None:
-    definition = region.definition({"type": "shell", "name": "wait", "inline": ["echo begun", SCRIPT]})
+    definition = region.definition({"type": "shell", "name": "wait", "inline": ["echo begun", region.script]})
     with start(definition, prefect, region, directory) as group:
         run, builder = eventually(region.builder, 90, "the provisioner runs")
         way(Running(run, builder, group), prefect)
@@ -129,6 +126,7 @@ every_way = pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
 
 
 @pytest.mark.timeout(240)
+@pytest.mark.xdist_group("prefect")
 @every_start
 @every_way
 def test_nothing_is_left_on_oxide_when_a_build_ends_by(
@@ -138,6 +136,7 @@ def test_nothing_is_left_on_oxide_when_a_build_ends_by(
 
 
 @pytest.mark.timeout(240)
+@pytest.mark.xdist_group("prefect-outscale")
 @every_start
 @every_way
 def test_nothing_is_left_on_outscale_when_a_build_ends_by(

@@ -16,14 +16,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
+from urllib.parse import urlsplit
 
 import httpx
 import yaml
 
 ROOT = Path(__file__).parents[2]
-SCRIPT = "sleep 9731"
-"""What a provisioner's script does that is to be cut: a command line that nothing else has."""
-
 T = TypeVar("T")
 
 
@@ -47,12 +45,18 @@ def free_port() -> int:
 
 @contextmanager
 def process(
-    argv: Sequence[str], log: Path, env: Mapping[str, str], cwd: Path = ROOT
+    argv: Sequence[str], log: Path, env: Mapping[str, str], grace: float = 2
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A process that leads a group of its own, as one started at a terminal does. Its group is ended at the end."""
     with log.open("ab") as output:
         child = subprocess.Popen(
-            argv, stdout=output, stderr=output, stdin=subprocess.DEVNULL, env=dict(env), cwd=cwd, start_new_session=True
+            argv,
+            stdout=output,
+            stderr=output,
+            stdin=subprocess.DEVNULL,
+            env=dict(env),
+            cwd=ROOT,
+            start_new_session=True,
         )
     try:
         yield child
@@ -60,7 +64,7 @@ def process(
         for number in (signal.SIGTERM, signal.SIGKILL):
             try:
                 os.killpg(child.pid, number)
-                child.wait(15)
+                child.wait(grace)
             except (ProcessLookupError, subprocess.TimeoutExpired):
                 pass
         child.wait()
@@ -96,13 +100,23 @@ class Region(ABC):
         ).json()["resources"]
         return {kind: found for kind, found in resources.items() if found}
 
+    @property
+    def script(self) -> str:
+        """What a provisioner's script does that is to be cut: a command line that no other region's has."""
+        return f"sleep 9{urlsplit(self.ready['control']).port}"
+
+    def script_processes(self) -> list[str]:
+        """The processes of that command line, on this host."""
+        argv = ["pgrep", "--full", f"^{self.script}$"]
+        return subprocess.run(argv, capture_output=True, text=True, check=False).stdout.split()
+
     @abstractmethod
     def made(self) -> dict[str, list[dict[str, Any]]]:
         """What exists, less what was there before any build; on this host, too, where the build uses it."""
 
     def builder(self) -> tuple[str, int] | None:
         """The run and the process that builds, as its mark tells, once the provisioner's script runs."""
-        if subprocess.run(["pgrep", "--full", f"^{SCRIPT}$"], capture_output=True, check=False).returncode != 0:
+        if not self.script_processes():
             return None
         for mark in self.marks():
             if match := re.match(r"image-bakery run=(\S+) .* host=\S+?:(\d+):", mark):
@@ -174,8 +188,7 @@ class OutscaleRegion(Region):
         devices = subprocess.run(["losetup", "--list", "--noheadings", "--output", "BACK-FILE"], capture_output=True)
         files = devices.stdout.decode().splitlines()
         resources["devices"] = [{"name": name} for name in files if name.startswith(str(self.state))]
-        script = subprocess.run(["pgrep", "--full", f"^{SCRIPT}$"], capture_output=True, text=True, check=False)
-        resources["processes"] = [{"name": pid} for pid in script.stdout.split()]
+        resources["processes"] = [{"name": pid} for pid in self.script_processes()]
         return {kind: found for kind, found in resources.items() if found}
 
 
@@ -199,7 +212,8 @@ def _region(kind: type[RegionT], module: str, directory: Path, *options: str) ->
         *(sys.executable, "-m", module, "serve", "--state", str(state)),
         *("--listen", "127.0.0.1:0", "--control", "127.0.0.1:0", *options),
     ]
-    with process(argv, directory / "region.log", os.environ) as child:
+    # It has machines to switch off and devices to take away.
+    with process(argv, directory / "region.log", os.environ, grace=30) as child:
         ready = eventually(lambda: _ready(state, child.pid), 60, f"the region is ready; see {directory / 'region.log'}")
         yield kind(state, ready)
 

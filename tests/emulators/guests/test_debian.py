@@ -38,6 +38,7 @@ async def booted(debian: Path, tmp_path: Path) -> AsyncIterator[tuple[QemuMachin
     await machine.power_off()
 
 
+@pytest.mark.slow
 async def test_a_first_boot_up_to_the_guests_own_power_off(booted: tuple[QemuMachine, Guest], debian: Path) -> None:
     machine, guest = booted
     user = read_image(debian).os

@@ -161,7 +161,7 @@ async def test_link_states_and_their_rules(client: Client) -> None:
 
 
 async def test_delays_are_kept_and_states_passed_through(kitchen: Kitchen) -> None:
-    async with kitchen.open(times=Times(volume=0.2, link=0.2, unlink=0.2, snapshot=0.2, image=0.2)) as client:
+    async with kitchen.open(times=Times(volume=1, link=1, unlink=1, snapshot=1, image=1)) as client:
         volume = (await client.call("CreateVolume", SubregionName=SUBREGION, Size=1))["Volume"]
         assert (await client.read_volume(volume) or {})["State"] == "creating"
         assert await client.refused("DeleteVolume", VolumeId=volume["VolumeId"]) == (400, "6007")
