@@ -20,6 +20,7 @@ from tests.end_to_end.world import (
     Prefect,
     Region,
     eventually,
+    is_alive,
     process,
     write_definition,
 )
@@ -117,6 +118,7 @@ def _end(start: Callable[..., Any], way: Way, region: Region, prefect: Prefect, 
         moment = time.monotonic()
         eventually(lambda: not region.made(), SOON, "nothing is left")
         print(f"nothing was left {time.monotonic() - moment:.1f} s after {way.__name__}")
+        eventually(lambda: not is_alive(builder), 40, "the process that built ends")
         if way is cancel:
             eventually(lambda: prefect.state(run) == "CANCELLED", 40, "the run is cancelled")
 

@@ -37,6 +37,14 @@ def eventually(look: Callable[[], T | None], seconds: float, what: str) -> T:
         time.sleep(0.1)
 
 
+def is_alive(pid: int) -> bool:
+    """Whether a process still runs; one that only waits to be reaped does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -298,6 +306,8 @@ def prefect_server(directory: Path) -> Iterator[Prefect]:
         "PREFECT_API_URL": api,
         "PREFECT_WORKER_QUERY_SECONDS": "1",
         "IMAGE_BAKERY_STATE_DIR": str(directory / "bakery"),
+        # A reaper whose region went away with its test gives up soon.
+        "IMAGE_BAKERY_TEARDOWN_TIMEOUT": "30",
         "PYTHONUNBUFFERED": "1",
     }
     # As a setting of the process and not as an argument, so that the server's own pages know it too.
