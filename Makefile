@@ -23,7 +23,7 @@ omi: $(VENV)/.run ## bake a first OMI on this machine, in a region in a box (roo
 
 test: $(VENV)/.dev ## run all tests
 	@tools/packages guests tests
-	@$(PY) -m emulators.guests build tiny debian
+	@$(PY) -m emulators.guests build tiny
 	@tools/test
 
 check: $(VENV)/.dev ## lint, format and types
