@@ -6,7 +6,7 @@ import errno
 import random
 import socket
 from collections.abc import Iterable
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_address
 from pathlib import Path
 
 _UNPRIVILEGED = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")
@@ -39,9 +39,13 @@ def usable_ssh_port(network: IPv4Network) -> int:
 
 
 class AddressPool:
-    """The addresses of one network. The first is the region's own, the last is the broadcast address."""
+    """The addresses of one network. The first is the region's own, the last is the broadcast address.
 
-    def __init__(self, network: IPv4Network, port: int) -> None:
+    Those of an IPv6 network can be given out, but no guest answers there: of all that a host has without set-up, only
+    127.0.0.0/8 is a whole network.
+    """
+
+    def __init__(self, network: IPv4Network | IPv6Network, port: int) -> None:
         self.network = network
         self.port = port
         self._taken: set[str] = set()
@@ -58,8 +62,7 @@ class AddressPool:
 
     def is_free(self, address: str) -> bool:
         """Whether an address is of this pool and nobody has it."""
-        inside = IPv4Address(address) in self.network
-        return inside and address not in self._taken and can_bind(address, self.port)
+        return ip_address(address) in self.network and self._usable(address)
 
     def take(self) -> str | None:
         """The next free address, or None when all are taken.
@@ -71,10 +74,13 @@ class AddressPool:
         for _ in range(max(0, usable)):
             address = str(self.network[self._next])
             self._next = self._next + 1 if self._next < usable + 1 else 2
-            if address not in self._taken and can_bind(address, self.port):
+            if self._usable(address):
                 self._taken.add(address)
                 return address
         return None
+
+    def _usable(self, address: str) -> bool:
+        return address not in self._taken and (self.network.version == 6 or can_bind(address, self.port))
 
     def release(self, address: str) -> None:
         """Give an address back."""

@@ -6,12 +6,12 @@ import asyncio
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 _TRANSPORT = "region.transport"
 
 
-class Protocol(H11Protocol):
+class Protocol(HttpToolsProtocol):
     """HTTP/1.1 that lets the application get at its connection."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from pydantic import ValidationError
@@ -25,8 +26,8 @@ class Controlled(Protocol):
         ...
 
 
-def control_app(region: Controlled) -> Starlette:
-    """The control endpoint of a region.
+def control_app(region: Controlled, more: Sequence[Route] = ()) -> Starlette:
+    """The control endpoint of a region, with `more` of what only its kind of region has.
 
     - `GET /inventory`: everything that exists, with the paths of disk files.
     - `GET /requests?since=N`: `{"last": n, "requests": [...]}`, those numbered above N.
@@ -71,5 +72,6 @@ def control_app(region: Controlled) -> Starlette:
             Route("/faults", add_fault, methods=["POST"]),
             Route("/faults", clear_faults, methods=["DELETE"]),
             Route("/faults/{number:int}", remove_fault, methods=["DELETE"]),
+            *more,
         ]
     )

@@ -48,7 +48,9 @@ def listen(address: str, former: str | None = None) -> socket.socket:
     if port == "0" and former:
         candidates.insert(0, int(former.rpartition(":")[2]))
     for candidate in candidates:
-        sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        # Only where the protocol is named does asyncio set TCP_NODELAY, without which each reply on a connection that
+        # is used again waits 40 ms for the client's delayed acknowledgement of its head.
+        sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             sock.bind((host, candidate))
@@ -75,7 +77,7 @@ async def serving(apps: Sequence[tuple[ASGIApp, socket.socket]]) -> AsyncIterato
             uvicorn.Config(
                 app,
                 http=Protocol,
-                ws="none",
+                ws="websockets-sansio",
                 lifespan="off",
                 log_config=None,
                 access_log=False,
