@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -25,6 +26,8 @@ def main() -> int:
     if options.command == "packages":
         print(*packages.ALL)
         return 0
+    # What a build has started and mounted goes as at any other error.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
         for guest in options.guests:
             build_guest(guest, options.output)

@@ -39,7 +39,14 @@ class MachineSpec:
     workdir: Path
     """A private directory of this instance: sockets, cidata disk, logs."""
     behaviour: dict[str, object] = field(default_factory=dict)
-    """Faults and times asked for by the control endpoint, such as `boot_seconds` or `never_boots`."""
+    """Faults and times asked for by the control endpoint: `Behaviour` in `emulators.machines.behaviour`."""
+    more_addresses: tuple[str, ...] = ()
+    """Further loopback addresses on which the guest's SSH answers."""
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Every address on which the guest's SSH answers."""
+        return (*([self.address] if self.address is not None else []), *self.more_addresses)
 
 
 class PowerOff(StrEnum):
@@ -60,6 +67,10 @@ class SerialConsole(Protocol):
 
     def read(self, start: int, limit: int) -> bytes:
         """At most `limit` bytes from absolute offset `start` (the first and the last MiB are kept)."""
+        ...
+
+    def kept_from(self, start: int) -> int:
+        """The first offset from `start` on whose byte is still there, or will come."""
         ...
 
 
@@ -87,6 +98,10 @@ class Machine(Protocol):
         """Press the reset button: as `power_off`, then on again with the same spec."""
         ...
 
+    async def type(self, data: bytes) -> None:
+        """Send input to the serial port. A machine that is off or takes none ignores it."""
+        ...
+
     async def wait_off(self) -> PowerOff:
         """Wait until the machine is off, and say how it came to be. A guest's own reboot is no power-off."""
         ...
@@ -108,6 +123,15 @@ class Machines(Protocol):
         """Copy a disk sparsely (a reflink where the file system has them), then grow it to `size` bytes.
 
         The source may be in use: the copy is what a power cut at that moment would have left on it.
+
+        Raises:
+            OSError: the copy failed; no target is left.
+            ValueError: the source is bigger than `size`.
+        """
+        ...
+
+    async def share_disk(self, source: Path, target: Path, size: int) -> None:
+        """As `copy_disk`, where neither is ever written to, so that both may be the same files.
 
         Raises:
             OSError: the copy failed; no target is left.

@@ -17,19 +17,25 @@ import asyncio
 import contextlib
 import os
 import signal
+import time
 import uuid
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from emulators.guests import DEFAULT_DIRECTORY, DIRECTORY_VARIABLE
 from emulators.machines import MachineSpec, PowerOff
+from emulators.machines.behaviour import Behaviour
 from emulators.machines.cidata import write_cidata_files
-from emulators.machines.disks import check_fits, copy_disk, delete_disk, make_blank, run, tools_path
-from emulators.machines.late import serve_late
+from emulators.machines.disks import check_fits, copy_disk, delete_disk, make_blank, run, share_disk, tools_path
+from emulators.machines.gate import Gate
 from emulators.machines.power import Ended, PoweredMachine
 from emulators.machines.process import dying_with_us
 from emulators.machines.ring import RingConsole
 
 _LAUNCHER = Path(__file__).with_name("cheap.sh")
+_Mount = tuple[Path | str, str, str, str]
+"""What is mounted, where below the root, of what kind, with which options."""
+_DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 
 
 class CheapMachines:
@@ -66,18 +72,25 @@ class CheapMachines:
         await _copy_tree(tree, _beside(target))
         make_blank(target, size)
 
+    async def share_disk(self, source: Path, target: Path, size: int) -> None:
+        """Have a disk whose tree has the same files."""
+        tree = _tree_of(source)
+        if tree is None:
+            await share_disk(source, target, size)
+            return
+        check_fits(source, size)
+        await _copy_tree(tree, _beside(target), "--link")
+        make_blank(target, size)
+
     async def delete_disk(self, path: Path) -> None:
         """Delete a disk and its tree; both may be gone already."""
         delete_disk(path)
-        await run(["rm", "-rf", "--one-file-system", "--", _beside(path)])
+        if _is_there(_beside(path)):
+            await run(["rm", "-rf", "--one-file-system", "--", _beside(path)])
 
 
 class CheapMachine(PoweredMachine):
-    """One cheap machine.
-
-    It heeds these keys of `MachineSpec.behaviour`: `boot_seconds` and `ssh_banner_delay` (seconds before SSH listens,
-    and before it greets), `never_boots`, `refuses_auth`, and `dies_after_seconds` (it crashes so long after power-on).
-    """
+    """One cheap machine. It heeds all of `Behaviour`."""
 
     def __init__(self, ssh_port: int, root: Path) -> None:
         super().__init__()
@@ -85,6 +98,8 @@ class CheapMachine(PoweredMachine):
         self._root = root
 
     async def _start(self, spec: MachineSpec, serial: RingConsole, ended: Ended) -> _Running:
+        if not spec.disks:
+            raise OSError("a machine without a disk boots nothing")
         tree = _beside(spec.disks[0])
         if not tree.is_dir():
             if not self._root.is_dir():
@@ -100,6 +115,7 @@ class _Running:
 
     def __init__(self, spec: MachineSpec, tree: Path, ssh_port: int, serial: RingConsole) -> None:
         self._spec = spec
+        self._behaviour = Behaviour.read(spec.behaviour)
         self._tree = tree
         self._ssh_port = ssh_port
         self._serial = serial
@@ -119,6 +135,9 @@ class _Running:
         self._kill()
         await asyncio.shield(self._watching)
 
+    async def type(self, data: bytes) -> None:
+        """Nobody reads a cheap machine's console."""
+
     def _kill(self) -> None:
         # `unshare` passes this on to the first process of the PID namespace, and with it go all others. One that it
         # has only just made does not yet know that it is to die with it, and is still in its process group.
@@ -128,7 +147,8 @@ class _Running:
 
     async def _spawn(self) -> None:
         work = self._spec.workdir.absolute()
-        _write_settings(self._spec, work, self._ssh_port)
+        _write_settings(self._spec, self._behaviour, work, self._ssh_port)
+        _write_mounts(self._tree, work)
         # fmt: off
         self._process = await asyncio.create_subprocess_exec(
             *dying_with_us([
@@ -147,7 +167,7 @@ class _Running:
 
     async def _watch(self, ended: Ended) -> None:
         dying = self._dies_after()
-        late = self._late()
+        gate = self._gate()
         try:
             how = await self._run()
             while how is None and not self._killed:
@@ -159,9 +179,9 @@ class _Running:
         finally:
             if dying is not None:
                 dying.cancel()
-            if late is not None:
-                late.cancel()
-                await asyncio.gather(late, return_exceptions=True)
+            if gate is not None:
+                gate.cancel()
+                await asyncio.gather(gate, return_exceptions=True)
         self.ended = True
         ended(self, PowerOff.BY_REGION if self._killed or how is None else how)
 
@@ -186,44 +206,100 @@ class _Running:
                 return PowerOff.CRASHED
 
     def _dies_after(self) -> asyncio.TimerHandle | None:
-        seconds = _number(self._spec, "dies_after_seconds")
+        seconds = self._behaviour.dies_after_seconds
         return asyncio.get_running_loop().call_later(seconds, self._kill) if seconds else None
 
-    def _late(self) -> asyncio.Task[None] | None:
-        delay, host, port = _number(self._spec, "ssh_banner_delay"), self._spec.address, self._ssh_port
-        # The SSH server itself then listens on the next port of the same address, which is this instance's alone.
-        return asyncio.create_task(serve_late(host, port, port + 1, delay)) if delay and host else None
+    def _gate(self) -> asyncio.Task[None] | None:
+        if not self._behaviour.needs_gate or not self._spec.addresses:
+            return None
+        return asyncio.create_task(Gate(self._spec.addresses, self._ssh_port, self._behaviour).serve())
 
 
-def _write_settings(spec: MachineSpec, work: Path, ssh_port: int) -> None:
+def _write_settings(spec: MachineSpec, behaviour: Behaviour, work: Path, ssh_port: int) -> None:
     """What the launcher mounts into the tree for one boot."""
     write_cidata_files(spec.cloud_init, work / "cidata")
     (work / "boot_id").write_text(f"{uuid.uuid4()}\n")
     (work / "hostname").write_text(f"{spec.cloud_init.hostname}\n")
-    (work / "inittab").write_text("".join(f"{line}\n" for line in _inittab(spec, ssh_port)))
+    (work / "inittab").write_text("".join(f"{line}\n" for line in _inittab(spec, behaviour, ssh_port)))
 
 
-def _inittab(spec: MachineSpec, ssh_port: int) -> list[str]:
+def _write_mounts(root: Path, work: Path) -> None:
+    """What is mounted where in the tree, as tables of fstab(5): first all but devices, then the devices' files."""
+    mounts: list[_Mount] = [
+        (root, "", "none", "bind"),
+        ("proc", "proc", "proc", "defaults"),
+        (root / "proc/sys", "proc/sys", "none", "bind,ro"),
+        (work / "boot_id", "proc/sys/kernel/random/boot_id", "none", "bind"),
+        ("dev", "dev", "tmpfs", "mode=755,size=256k"),
+        ("devpts", "dev/pts", "devpts", "newinstance,mode=620,ptmxmode=666,X-mount.mkdir"),
+        ("shm", "dev/shm", "tmpfs", "mode=1777,X-mount.mkdir"),
+        ("run", "run", "tmpfs", "mode=755"),
+        (work / "cidata", "run/cidata", "none", "bind,X-mount.mkdir"),
+        (work / "inittab", "etc/inittab", "none", "bind"),
+    ]
+    if Path("/proc/sysrq-trigger").exists():
+        mounts.append(("/dev/null", "proc/sysrq-trigger", "none", "bind"))
+    devices: list[_Mount] = [(f"/dev/{name}", f"dev/{name}", "none", "bind") for name in _DEVICES]
+    for name, table in (("mounts", mounts), ("devices", devices)):
+        lines = (f"{_word(source)} {_word(root / at)} {kind} {options}\n" for source, at, kind, options in table)
+        (work / name).write_text("".join(lines))
+
+
+def _word(path: Path | str) -> str:
+    """A path as a word of fstab(5)."""
+    return "".join(f"\\{ord(each):03o}" if each in " \t\n\\#" else each for each in str(path))
+
+
+def _inittab(spec: MachineSpec, behaviour: Behaviour, ssh_port: int) -> list[str]:
     """The lines of a busybox init's `/etc/inittab`."""
     lines = ["::sysinit:/bin/echo cheap: starting"]
-    if spec.behaviour.get("never_boots"):
+    if behaviour.never_boots:
         return [*lines, "::sysinit:/bin/sleep 1000000000"]
-    if delay := _number(spec, "boot_seconds"):
-        lines.append(f"::sysinit:/bin/sleep {delay}")
+    if behaviour.new_host_keys:
+        lines.append("::sysinit:/bin/sh -c 'rm -f /etc/dropbear/*_host_key'")
     lines.append("::sysinit:/etc/init.d/cloud /run/cidata")
-    if spec.behaviour.get("refuses_auth"):
+    if behaviour.refuses_auth:
         lines.append("::sysinit:/bin/sh -c ': > /root/.ssh/authorized_keys; : > /home/baker/.ssh/authorized_keys'")
-    if spec.address is not None:
-        port = ssh_port + 1 if _number(spec, "ssh_banner_delay") else ssh_port
-        lines.append(f"::respawn:/usr/sbin/dropbear -F -E -p {spec.address}:{port}")
-    return [*lines, "::once:/etc/init.d/user-data", "::shutdown:/bin/echo cheap: shutting down"]
+    if behaviour.boot_seconds:
+        lines.append(f"::sysinit:/bin/sh -c '{_wait_until(_uptime() + behaviour.boot_seconds)}'")
+    if not behaviour.ssh_down:
+        lines += _ssh_servers(spec.addresses, behaviour, ssh_port)
+    lines += ["::once:/etc/init.d/user-data", "::shutdown:/bin/echo cheap: shutting down"]
+    if behaviour.shutdown_seconds:
+        lines.append(f"::shutdown:/bin/sleep {behaviour.shutdown_seconds}")
+    return lines
 
 
-def _number(spec: MachineSpec, key: str) -> float:
-    value = spec.behaviour.get(key, 0)
-    if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
-        raise OSError(f"{key} is a number of seconds, not {value!r}")
-    return value
+def _ssh_servers(addresses: Sequence[str], behaviour: Behaviour, ssh_port: int) -> Iterator[str]:
+    port = ssh_port + 1 if behaviour.needs_gate else ssh_port
+    for some in _few(addresses):
+        yield "::respawn:/usr/sbin/dropbear -F -E -R " + " ".join(f"-p {address}:{port}" for address in some)
+    if behaviour.ssh_impostor_from is not None:
+        key = "/run/impostor_host_key"
+        yield f"::sysinit:/bin/sh -c 'rm -f {key}; dropbearkey -t ed25519 -f {key} >/dev/null 2>&1'"
+        for some in _few(addresses):
+            listens = " ".join(f"-p {address}:{ssh_port + 2}" for address in some)
+            yield f"::respawn:/usr/sbin/dropbear -F -E -r {key} {listens}"
+
+
+def _few(addresses: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Addresses by sixes: busybox cuts a command of its inittab at 255 characters."""
+    return (addresses[at : at + 6] for at in range(0, len(addresses), 6))
+
+
+def _uptime() -> float:
+    """The clock that `/proc/uptime` shows, in the guest's namespaces, too."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def _wait_until(uptime: float) -> str:
+    """A shell command that waits for a moment. How long the boot has taken so far does not matter then."""
+    # Without "#" and ":", which mean something in an inittab.
+    return f'IFS=". " read s h r</proc/uptime;l=$(({int(uptime * 100)}-$s$h));[ $l -le 0 ]||usleep ${{l}}0000'
+
+
+def _is_there(tree: Path) -> bool:
+    return tree.exists()
 
 
 def _beside(disk: Path) -> Path:
@@ -238,11 +314,12 @@ def _tree_of(disk: Path) -> Path | None:
     return None
 
 
-async def _copy_tree(source: Path, target: Path) -> None:
+async def _copy_tree(source: Path, target: Path, *options: str) -> None:
     temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
     try:
-        await run(["cp", "-a", "--reflink=auto", "--", source, temporary])
-        await run(["rm", "-rf", "--one-file-system", "--", target])
+        await run(["cp", "-a", "--reflink=auto", *options, "--", source, temporary])
+        if _is_there(target):
+            await run(["rm", "-rf", "--one-file-system", "--", target])
         temporary.rename(target)
     except BaseException:
         await asyncio.shield(run(["rm", "-rf", "--", temporary]))

@@ -39,14 +39,17 @@ def tools_path() -> str:
     return os.environ.get("PATH", "/usr/bin:/bin") + ":/usr/sbin:/sbin"
 
 
-async def copy_disk(source: Path, target: Path, size: int) -> None:
+async def copy_disk(source: Path, target: Path, size: int, *, may_have_grown: bool = False) -> None:
     """Copy a disk file sparsely and grow it to `size` bytes. A target appears when it is whole.
+
+    A source that has grown since the copy was asked for is copied as far as it was then.
 
     Raises:
         OSError: the copy failed (no source, no room).
-        ValueError: the source is bigger than `size`.
+        ValueError: the source is bigger than `size`, and did not grow to that.
     """
-    check_fits(source, size)
+    if not may_have_grown:
+        check_fits(source, size)
     descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
     os.close(descriptor)
     temporary = Path(name)
@@ -57,6 +60,28 @@ async def copy_disk(source: Path, target: Path, size: int) -> None:
     except BaseException:
         delete_disk(temporary)
         raise
+
+
+async def share_disk(source: Path, target: Path, size: int) -> None:
+    """Have a disk file of the same data as another, neither of which is ever written to.
+
+    Raises:
+        OSError: the copy failed.
+        ValueError: the source is bigger than `size`.
+    """
+    if not _linked(source, target, size):
+        await copy_disk(source, target, size)
+
+
+def _linked(source: Path, target: Path, size: int) -> bool:
+    """Whether the target could be made another name of the source."""
+    if source.stat().st_size != size:
+        return False
+    try:
+        target.hardlink_to(source)
+    except OSError:  # on another file system, or there already
+        return False
+    return True
 
 
 def check_fits(source: Path, size: int) -> None:

@@ -23,6 +23,10 @@ class Running(Protocol):
         """End the process at once, and return when it is gone."""
         ...
 
+    async def type(self, data: bytes) -> None:
+        """Send input to its serial port, where it has one."""
+        ...
+
 
 Ended = Callable[[Running, PowerOff], None]
 """Called once by a process that has ended by itself or was killed."""
@@ -78,6 +82,11 @@ class PoweredMachine(ABC):
                 await running.kill()
             finally:
                 await self._begin(self._spec)
+
+    async def type(self, data: bytes) -> None:
+        """Send input to the serial port. A machine that is off or takes none ignores it."""
+        if self._running is not None:
+            await self._running.type(data)
 
     async def wait_off(self) -> PowerOff:
         """Wait until the machine is off. One that was never on is off by the region's will."""

@@ -8,14 +8,15 @@ import json
 import os
 import socket
 import weakref
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Literal
 
 from emulators.machines import Machines, MachineSpec, PowerOff
+from emulators.machines.behaviour import Behaviour
 from emulators.machines.cidata import write_cidata
-from emulators.machines.disks import copy_disk, delete_disk, tools_path
+from emulators.machines.disks import copy_disk, delete_disk, share_disk, tools_path
 from emulators.machines.kvm import kvm_runs_guests
 from emulators.machines.power import Ended, PoweredMachine
 from emulators.machines.process import dying_with_us
@@ -69,6 +70,10 @@ class QemuMachines:
                     await paused.enter_async_context(machine.paused())
             await copy_disk(source, target, size)
 
+    async def share_disk(self, source: Path, target: Path, size: int) -> None:
+        """Have a disk of the same file, where their sizes are the same."""
+        await share_disk(source, target, size)
+
     async def delete_disk(self, path: Path) -> None:
         """Delete a disk; it may be gone already."""
         delete_disk(path)
@@ -102,21 +107,22 @@ class QemuMachine(PoweredMachine):
                     yield
                 finally:
                     with contextlib.suppress(ConnectionError, RuntimeError):
-                        await running.qmp.command("cont")
+                        await running.go_on()
 
     async def _start(self, spec: MachineSpec, serial: RingConsole, ended: Ended) -> _Running:
         spec.workdir.mkdir(parents=True, exist_ok=True)
         cidata = spec.workdir / "cidata.img"
         await write_cidata(spec.cloud_init, cidata)
         argv = _argv(spec, cidata, self._acceleration, self._ssh_port)
-        return await _Running.start(argv, spec.workdir / "qemu.log", serial, ended)
+        return await _Running.start(argv, spec.workdir / "qemu.log", serial, ended, Behaviour.read(spec.behaviour))
 
 
 class _Running:
     """One power-on: a QEMU process, and another one after each reset by the guest (see `_argv`)."""
 
-    def __init__(self, argv: list[str], log: Path, serial: RingConsole, ended: Ended) -> None:
+    def __init__(self, argv: list[str], log: Path, serial: RingConsole, ended: Ended, behaviour: Behaviour) -> None:
         self._argv = argv
+        self._behaviour = behaviour
         self._log = log
         self._serial = serial
         self._on_end = ended
@@ -131,8 +137,10 @@ class _Running:
         self.ended = False
 
     @classmethod
-    async def start(cls, argv: list[str], log: Path, serial: RingConsole, ended: Ended) -> _Running:
-        running = cls(argv, log, serial, ended)
+    async def start(
+        cls, argv: list[str], log: Path, serial: RingConsole, ended: Ended, behaviour: Behaviour
+    ) -> _Running:
+        running = cls(argv, log, serial, ended, behaviour)
         await running._spawn("wb")
         running._watching = asyncio.create_task(running._watch())
         return running
@@ -144,6 +152,19 @@ class _Running:
             self._process.kill()
         await asyncio.shield(self._watching)
 
+    async def go_on(self) -> None:
+        """Let the processors run, unless the guest is never to come up."""
+        if not self._behaviour.never_boots:
+            await self.qmp.command("cont")
+
+    async def type(self, data: bytes) -> None:
+        """Send input to the serial port."""
+        stdin = self._process.stdin
+        if stdin is not None and not stdin.is_closing():
+            with contextlib.suppress(ConnectionError):
+                stdin.write(data)
+                await stdin.drain()
+
     async def _spawn(self, log_mode: Literal["wb", "ab"]) -> None:
         ours, theirs = socket.socketpair()
         with theirs, self._log.open(log_mode) as errors:
@@ -153,7 +174,7 @@ class _Running:
             try:
                 self._process = await asyncio.create_subprocess_exec(
                     *dying_with_us([*self._argv, *monitor]),
-                    stdin=asyncio.subprocess.DEVNULL,
+                    stdin=asyncio.subprocess.PIPE,
                     stdout=asyncio.subprocess.PIPE,
                     stderr=errors,
                     pass_fds=[theirs.fileno()],
@@ -173,7 +194,7 @@ class _Running:
                 raise ConnectionError("killed")
             async with asyncio.timeout(_START_DEADLINE):
                 await self.qmp.greet()
-                await self.qmp.command("cont")
+                await self.go_on()
         except (ConnectionError, TimeoutError, RuntimeError) as error:
             await self._reap()
             raise OSError(f"QEMU did not start: {_tail(self._log) or error or 'no answer'}") from error
@@ -190,8 +211,12 @@ class _Running:
         self.ended = True
 
     async def _watch(self) -> None:
+        seconds = self._behaviour.dies_after_seconds
+        dying = asyncio.get_running_loop().call_later(seconds, self._crash) if seconds else None
         while not await self._over():
             pass
+        if dying is not None:
+            dying.cancel()
         self.ended = True
         if self._killed:
             how = PowerOff.BY_REGION
@@ -200,6 +225,10 @@ class _Running:
         else:
             how = PowerOff.CRASHED
         self._on_end(self, how)
+
+    def _crash(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
 
     async def _over(self) -> bool:
         """Wait for the process's end; say whether no other one has taken its place."""
@@ -246,7 +275,7 @@ def _argv(spec: MachineSpec, cidata: Path, acceleration: str, ssh_port: int) -> 
         "-name", spec.cloud_init.hostname.replace(",", ""),
         "-chardev", "stdio,id=serial,signal=off", "-serial", "chardev:serial",
         "-device", "virtio-rng-pci", "-device", "pvpanic-pci",
-        "-netdev", _user_network(spec.address, ssh_port), "-device", "virtio-net-pci,netdev=net,romfile=",
+        "-netdev", _user_network(spec.addresses, ssh_port), "-device", "virtio-net-pci,netdev=net,romfile=",
     ]
     # fmt: on
     if acceleration == "tcg":
@@ -278,6 +307,5 @@ def _disk_options(spec: MachineSpec, cidata: Path) -> Iterator[dict[str, object]
         }
 
 
-def _user_network(address: str | None, ssh_port: int) -> str:
-    forward = f",hostfwd=tcp:{address}:{ssh_port}-:22" if address is not None else ""
-    return f"user,id=net,ipv6=off{forward}"
+def _user_network(addresses: Sequence[str], ssh_port: int) -> str:
+    return "user,id=net,ipv6=off" + "".join(f",hostfwd=tcp:{address}:{ssh_port}-:22" for address in addresses)

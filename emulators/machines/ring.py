@@ -31,10 +31,13 @@ class RingConsole:
 
     def read(self, start: int, limit: int) -> bytes:
         """At most `limit` bytes from offset `start`, or from the next byte that is kept."""
-        start = max(start, 0)
+        start = self.kept_from(max(start, 0))
         if start < len(self._first):
             return bytes(self._first[start : start + limit])
-        kept = min(len(self._last), self._keep)
-        oldest = self._total - kept
-        offset = len(self._last) - kept + max(start - oldest, 0)
+        offset = len(self._last) - (self._total - start)
         return bytes(self._last[offset : offset + limit])
+
+    def kept_from(self, start: int) -> int:
+        """The first offset from `start` on whose byte is still there, or will come."""
+        oldest = self._total - min(len(self._last), self._keep)
+        return start if start < len(self._first) else max(start, oldest)

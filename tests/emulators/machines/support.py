@@ -69,6 +69,48 @@ class Guest:
     async def run(self, command: str, *, user: str = "root", deadline: float = 90) -> str:
         return await asyncio.to_thread(self._run, command, user, deadline)
 
+    async def until_listening(self, deadline: float = 20) -> None:
+        """Wait until a connection is taken."""
+
+        async def taken() -> bool:
+            try:
+                _, writer = await asyncio.open_connection(self.address.host, self.address.port)
+            except OSError:
+                return False
+            writer.transport.abort()
+            return True
+
+        async with asyncio.timeout(deadline):
+            while not await taken():
+                await asyncio.sleep(0.01)
+
+    def connect(self, user: str = "root") -> paramiko.SSHClient:
+        """Connect once."""
+        client = paramiko.SSHClient()
+        client.set_missing_host_key_policy(paramiko.AutoAddPolicy())
+        client.connect(
+            self.address.host,
+            self.address.port,
+            user,
+            pkey=self.key.private,
+            timeout=5,
+            banner_timeout=30,
+            auth_timeout=30,
+            look_for_keys=False,
+            allow_agent=False,
+        )
+        return client
+
+    def host_key(self) -> str:
+        """The host key that a new connection is shown."""
+        with socket.create_connection((self.address.host, self.address.port), 10) as sock:
+            transport = paramiko.Transport(sock)
+            try:
+                transport.start_client(timeout=30)
+                return str(transport.get_remote_server_key().get_base64())
+            finally:
+                transport.close()
+
     async def rebooted(self, boot_id: str, deadline: float = 120) -> None:
         """Wait until the guest answers with another boot id."""
         async with asyncio.timeout(deadline):
@@ -78,20 +120,9 @@ class Guest:
     def _run(self, command: str, user: str, deadline: float) -> str:
         end = time.monotonic() + deadline
         while True:
-            client = paramiko.SSHClient()
-            client.set_missing_host_key_policy(paramiko.AutoAddPolicy())
+            client: paramiko.SSHClient | None = None
             try:
-                client.connect(
-                    self.address.host,
-                    self.address.port,
-                    user,
-                    pkey=self.key.private,
-                    timeout=5,
-                    banner_timeout=30,
-                    auth_timeout=30,
-                    look_for_keys=False,
-                    allow_agent=False,
-                )
+                client = self.connect(user)
                 _, output, _ = client.exec_command(command, timeout=30)
                 return output.read().decode()
             except paramiko.AuthenticationException as error:
@@ -104,7 +135,8 @@ class Guest:
                     raise
                 time.sleep(0.05)
             finally:
-                client.close()
+                if client is not None:
+                    client.close()
 
 
 async def until(condition: Callable[[], bool], deadline: float = 20) -> None:
