@@ -1,26 +1,30 @@
-"""The API application: what is the same for every request. `routes` has the operations."""
+"""The API application: what is the same for every request. `routes` has the operations.
+
+The fault `capacity` on any operation is a 507 instead of it; its text is that of `what` (`storage`, `cpus`, `memory`,
+`addresses`, `sleds`).
+"""
 
 from __future__ import annotations
 
-import hmac
 import json
 import logging
 import re
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
+from starlette.websockets import WebSocket
 
-from emulators.oxide import errors, wire
+from emulators.oxide import errors, serial, silos, wire
+from emulators.oxide.caller import Caller
+from emulators.oxide.calls import Call, Operation
 from emulators.oxide.errors import ApiError
 from emulators.oxide.power import Power
-from emulators.oxide.records import Project
+from emulators.oxide.quotas import CAPACITY
 from emulators.oxide.region import OxideRegion, Struck
 from emulators.region.connections import Dropped
 from emulators.region.faults import Fault
@@ -31,52 +35,8 @@ log = logging.getLogger(__name__)
 NEWEST_VERSION = "2026073100.0.0"
 """The schemas are those of 2026060800.0.0; they did not change up to this version."""
 
+_STREAM_ID, _STREAM = "instance_serial_console_stream", "/v1/instances/{instance}/serial-console/stream"
 _VERSION = re.compile(r"(\d+)\.(\d+)\.(\d+)")
-_MAX_BODY = 1 << 20
-
-
-@dataclass
-class Call:
-    """One request to one operation."""
-
-    region: OxideRegion
-    power: Power
-    path: dict[str, str]
-    query: dict[str, str]
-    body: bytes
-    struck: Struck
-
-    @property
-    def named_project(self) -> str | None:
-        """`?project=`, as it came."""
-        return self.query.get("project")
-
-    @property
-    def project(self) -> Project:
-        """The project of a request that must name one."""
-        return self.region.project(self.named_project)
-
-    def number(self, name: str) -> int | None:
-        """A number of the query."""
-        text = self.query.get(name)
-        if text is None:
-            return None
-        if not text.isdecimal():
-            raise errors.bad_request(f"unable to parse query string: {name}: invalid digit found in string")
-        return int(text)
-
-
-@dataclass(frozen=True)
-class Operation:
-    """One operation of the API document."""
-
-    id: str
-    method: str
-    path: str
-    handler: Callable[[Call], Awaitable[wire.Json | None]]
-    status: int
-    needs_token: bool = True
-    max_body: int = _MAX_BODY
 
 
 def api_app(region: OxideRegion, power: Power, operations: list[Operation]) -> Starlette:
@@ -95,7 +55,15 @@ def api_app(region: OxideRegion, power: Power, operations: list[Operation]) -> S
         message = "Not Found" if error.status_code == 404 else "Method Not Allowed"
         return _error(str(uuid4()), ApiError(error.status_code, None, message))
 
-    return Starlette(routes=[route(operation) for operation in operations], exception_handlers={HTTPException: refused})
+    async def not_upgraded(request: Request) -> Response:
+        entry = region.requests.add(_STREAM_ID, request.method, request.url.path, None, None)
+        entry.status = 400
+        return _error(str(uuid4()), errors.bad_request("expected connection upgrade"))
+
+    return Starlette(
+        routes=[*(route(operation) for operation in operations), _stream(region, power), Route(_STREAM, not_upgraded)],
+        exception_handlers={HTTPException: refused},
+    )
 
 
 async def _serve(region: OxideRegion, power: Power, operation: Operation, request: Request) -> Response:
@@ -108,13 +76,17 @@ async def _serve(region: OxideRegion, power: Power, operation: Operation, reques
     request_id = str(uuid4())
     reply = await before_answer(struck, request, lambda fault: _refusal(fault, request_id))
     if reply is None:
-        call = Call(region, power, dict(request.path_params), dict(request.query_params), body, struck)
-        reply = await _answer(operation, call, request, request_id)
+        reply = await _answer(operation, _call(region, power, request, body, struck), request, request_id)
         if struck.by("drop_after"):
             reply = Dropped()
     entry.status = 0 if isinstance(reply, Dropped) else reply.status_code
     reply.headers["x-request-id"] = request_id
     return reply
+
+
+def _call(region: OxideRegion, power: Power, request: HTTPConnection, body: bytes, struck: Struck) -> Call:
+    host = request.headers.get("host", "localhost")
+    return Call(region, power, dict(request.path_params), dict(request.query_params), body, host, struck)
 
 
 def _refusal(fault: Fault, request_id: str) -> Response:
@@ -128,15 +100,21 @@ async def _answer(operation: Operation, call: Call, request: Request, request_id
         if len(call.body) > operation.max_body:
             raise errors.bad_request(f"request body exceeded maximum size of {operation.max_body} bytes")
         if operation.needs_token:
-            _check_token(request.headers.get("authorization"), call.region.token)
+            call.who = _caller(call.region, request)
+            if operation.method != "GET" and not operation.for_viewers and not call.who.may_change:
+                raise errors.forbidden()
+        if fault := call.struck.by("capacity"):
+            raise errors.no_capacity(CAPACITY.get(fault.text("what") or "", _default_capacity(operation.id)))
         content = await operation.handler(call)
     except ApiError as error:
         return _error(request_id, error)
     except Exception:
         log.exception("%s failed", operation.id)
-        return _error(request_id, ApiError(500, "Internal", "Internal Server Error"))
+        return _error(request_id, errors.internal())
     if content is None:
         return Response(status_code=operation.status)
+    if isinstance(content, Response):
+        return content
     return JSONResponse(content, operation.status)
 
 
@@ -152,10 +130,34 @@ def _check_version(text: str | None) -> None:
         raise errors.bad_request(f"server does not support this API version: {text}")
 
 
-def _check_token(header: str | None, token: str) -> None:
-    scheme, _, given = (header or "").partition(" ")
-    if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), token.encode()):
+def _caller(region: OxideRegion, request: HTTPConnection) -> Caller:
+    user = silos.user_of(region, request.headers.get("authorization"))
+    if user is None:
         raise errors.unauthorized()
+    return Caller(region, user)
+
+
+def _default_capacity(operation_id: str) -> str:
+    what = {"instance_start": "sleds", "floating_ip_create": "addresses"}.get(operation_id, "storage")
+    return CAPACITY[what]
+
+
+def _stream(region: OxideRegion, power: Power) -> WebSocketRoute:
+    async def endpoint(socket: WebSocket) -> None:
+        entry = region.requests.add(_STREAM_ID, "GET", socket.url.path, None, None)
+        try:
+            call = _call(region, power, socket, b"", Struck(region.faults.draw(_STREAM_ID)))
+            _check_version(socket.headers.get("api-version"))
+            call.who = _caller(region, socket)
+            instance, most_recent = call.instance, call.number("most_recent") or 0
+        except ApiError as error:
+            entry.status = error.status
+            await socket.send_denial_response(_error(str(uuid4()), error))
+            return
+        entry.status = 101
+        await serial.stream(power, instance, most_recent, socket)
+
+    return WebSocketRoute(_STREAM, endpoint)
 
 
 def _told(body: bytes) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """Disks and snapshots.
 
 Faults: `disk_faulted` on `disk_create` and `snapshot_create` leaves what was made in the state `faulted`; on
+`disk_bulk_write_import` and `disk_finalize_import` the request fails with 500 and the disk is `faulted`; on
 `instance_create` the request fails with 500 and its boot disk stays behind as `faulted`.
 """
 
@@ -11,8 +12,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from emulators.oxide import errors
-from emulators.oxide.bodies import (
+from emulators.oxide import errors, quotas
+from emulators.oxide.bodies.storage import (
     BlankSource,
     DiskCreate,
     ImageSource,
@@ -21,6 +22,7 @@ from emulators.oxide.bodies import (
     SnapshotCreate,
     SnapshotSource,
 )
+from emulators.oxide.caller import Caller
 from emulators.oxide.records import (
     Disk,
     DiskState,
@@ -46,12 +48,13 @@ class Plan:
     """What it is once it is made."""
 
 
-def plan(region: OxideRegion, project: Project, body: DiskCreate, *, instance_id: str | None = None) -> Plan:
+def plan(caller: Caller, project: Project, body: DiskCreate, *, instance_id: str | None = None) -> Plan:
     """Check everything that can be wrong with a disk before it is made.
 
     Raises:
         ApiError: size, name or source do not fit.
     """
+    region = caller.region
     check_size(body.size)
     if region.disks.named(project.id, body.name):
         raise errors.already_exists("disk", body.name)
@@ -77,14 +80,18 @@ def plan(region: OxideRegion, project: Project, body: DiskCreate, *, instance_id
             disk.block_size = block_size
             state = DiskState.IMPORT_READY
         case ImageSource(image_id=image_id, read_only=read_only):
-            image = region.find(region.images, "image", image_id)
+            image = caller.find(region.images, "image", image_id)
             if image.project_id not in {None, project.id}:
-                raise errors.not_found("image", image_id, by_id=True)
+                raise errors.invalid_request("image does not belong to this project")
             _check_fits(body.size, "image", image.size)
             disk.image_id, disk.block_size, disk.read_only = image.id, image.block_size, read_only
             source = region.path(image)
         case SnapshotSource(snapshot_id=snapshot_id, read_only=read_only):
-            snapshot = region.find(region.snapshots, "snapshot", snapshot_id)
+            snapshot = caller.find(region.snapshots, "snapshot", snapshot_id)
+            if snapshot.project_id != project.id:
+                raise errors.invalid_request("snapshot does not belong to this project")
+            if snapshot.state is not SnapshotState.READY:
+                raise errors.invalid_request(f"snapshot is not ready: it is {snapshot.state}")
             _check_fits(body.size, "snapshot", snapshot.size)
             disk.snapshot_id, disk.block_size, disk.read_only = snapshot.id, snapshot.block_size, read_only
             source = region.path(snapshot)
@@ -120,12 +127,18 @@ def _make_blank(path: Path, size: int) -> None:
         os.ftruncate(file.fileno(), size)
 
 
-async def create(region: OxideRegion, project: Project, body: DiskCreate, struck: Struck) -> Disk:
-    """Make a disk of its own. It is there when the request ends."""
-    planned = plan(region, project, body)
+async def create(caller: Caller, project: Project, body: DiskCreate, struck: Struck) -> Disk:
+    """Make a disk of its own. It is there when the request ends.
+
+    Raises:
+        ApiError: as for `plan`; 507 for want of storage.
+    """
+    region, planned = caller.region, plan(caller, project, body)
+    quotas.check_storage(region, project.silo_id, body.size)
     disk = planned.disk
     region.disks.save(disk)
     try:
+        await asyncio.sleep(region.times.disk)
         await fill(region, planned)
     except BaseException:
         await discard(region, disk)
@@ -161,37 +174,51 @@ async def delete(region: OxideRegion, disk: Disk) -> None:
     await discard(region, disk)
 
 
-async def create_snapshot(region: OxideRegion, project: Project, body: SnapshotCreate, struck: Struck) -> Snapshot:
+async def create_snapshot(caller: Caller, project: Project, body: SnapshotCreate, struck: Struck) -> Snapshot:
     """Snapshot a disk as a power cut at this moment would leave it.
 
     Raises:
-        ApiError: 503 unless the disk is attached or detached.
+        ApiError: 503 unless the disk is attached or detached, 507 for want of storage.
     """
-    disk = region.find(region.disks, "disk", body.disk, project.id)
+    region = caller.region
+    disk = caller.find(region.disks, "disk", body.disk, project.id)
     if disk.project_id != project.id:
-        raise errors.not_found("disk", body.disk, by_id=True)
-    if region.snapshots.named(project.id, body.name):
-        raise errors.already_exists("snapshot", body.name)
+        raise errors.invalid_request("disk does not belong to this project")
     if disk.state not in {DiskState.ATTACHED, DiskState.DETACHED}:
         raise errors.unavailable()
     if disk.disk_type == "local":
         raise errors.invalid_request("cannot take a snapshot of a local disk")
-    snapshot = Snapshot(
+    state = SnapshotState.FAULTED if struck.by("disk_faulted") else SnapshotState.READY
+    return await snapshot(region, disk, body.name, body.description, state)
+
+
+async def snapshot(
+    region: OxideRegion, disk: Disk, name: str, description: str, state: SnapshotState = SnapshotState.READY
+) -> Snapshot:
+    """Make a snapshot of a disk in whatever state.
+
+    Raises:
+        ApiError: the name is taken; 507 for want of storage.
+    """
+    if region.snapshots.named(disk.project_id, name):
+        raise errors.already_exists("snapshot", name)
+    quotas.check_storage(region, region.silo_of(disk.project_id), disk.size)
+    made = Snapshot(
         id=new_id(),
-        name=body.name,
-        description=body.description,
-        project_id=project.id,
+        name=name,
+        description=description,
+        project_id=disk.project_id,
         disk_id=disk.id,
         size=disk.size,
         block_size=disk.block_size,
     )
-    region.snapshots.save(snapshot)
+    region.snapshots.save(made)
     try:
-        await region.machines.copy_disk(region.path(disk), region.path(snapshot), snapshot.size)
+        await asyncio.sleep(region.times.snapshot)
+        await region.machines.copy_disk(region.path(disk), region.path(made), made.size)
     except BaseException:
-        await discard(region, snapshot)
+        await discard(region, made)
         raise
-    snapshot.state = SnapshotState.FAULTED if struck.by("disk_faulted") else SnapshotState.READY
-    snapshot.time_modified = now()
-    region.snapshots.save(snapshot)
-    return snapshot
+    made.state, made.time_modified = state, now()
+    region.snapshots.save(made)
+    return made

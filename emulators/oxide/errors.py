@@ -6,8 +6,10 @@ ApiError
 ├── invalid_value    400 InvalidValue
 ├── already_exists   400 ObjectAlreadyExists
 ├── unauthorized     401 Unauthorized
-├── not_found        404 ObjectNotFound
+├── forbidden        403 Forbidden
+├── no_such, not_found        404 ObjectNotFound
 ├── conflict         409 Conflict
+├── internal         500 Internal
 ├── unavailable      503 ServiceNotAvailable: worth trying again
 └── no_capacity      507 InsufficientCapacity
 """
@@ -50,15 +52,30 @@ def unauthorized() -> ApiError:
     return ApiError(401, "Unauthorized", "credentials missing or invalid")
 
 
+def forbidden() -> ApiError:
+    """The user may look at it and no more."""
+    return ApiError(403, "Forbidden", "Forbidden")
+
+
+def no_such(message: str) -> ApiError:
+    """Something that no name or id was given for is not there."""
+    return ApiError(404, "ObjectNotFound", message)
+
+
 def not_found(kind: str, name_or_id: str, *, by_id: bool) -> ApiError:
     """No such thing."""
     lookup = f'id "{name_or_id}"' if by_id else f'name "{name_or_id}"'
-    return ApiError(404, "ObjectNotFound", f"not found: {kind} with {lookup}")
+    return no_such(f"not found: {kind} with {lookup}")
 
 
 def conflict(message: str) -> ApiError:
     """Something else is under way."""
     return ApiError(409, "Conflict", message)
+
+
+def internal() -> ApiError:
+    """Something broke; the control plane hides what."""
+    return ApiError(500, "Internal", "Internal Server Error")
 
 
 def unavailable() -> ApiError:

@@ -2,43 +2,48 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from emulators.oxide import errors
-from emulators.oxide.bodies import ImageCreate, check_name, is_uuid
+from emulators.oxide.bodies.base import check_name, is_uuid
+from emulators.oxide.bodies.storage import ImageCreate
+from emulators.oxide.caller import Caller
 from emulators.oxide.records import Image, Project, SnapshotState, new_id, now
 from emulators.oxide.region import OxideRegion
 from emulators.region.sources import GIB, Source
 
 
-def select(region: OxideRegion, name_or_id: str, project: str | None) -> Image:
+def select(caller: Caller, name_or_id: str, project: str | None) -> Image:
     """What a path names: by id, by name in `?project=`, or by name in the silo.
 
     Raises:
         ApiError: 400 for an id together with a project, 404 for none.
     """
+    images = caller.region.images
     if is_uuid(name_or_id):
         if project is not None:
             raise errors.invalid_request("when providing image as an ID, project should not be specified")
-        return region.find(region.images, "image", name_or_id)
+        return caller.find(images, "image", name_or_id)
     if project is None:
-        return region.find(region.images, "silo-image", name_or_id)
-    return region.find(region.images, "project-image", name_or_id, region.project(project).id)
+        return caller.find(images, "silo-image", name_or_id, caller.user.silo_id)
+    return caller.find(images, "project-image", name_or_id, caller.project(project).id)
 
 
-def _check_free(region: OxideRegion, project_id: str | None, name: str) -> None:
-    scope = project_id or ""
+def _check_free(region: OxideRegion, scope: str, name: str) -> None:
     if region.images.named(scope, name) or (scope, name) in region.image_names:
-        raise errors.already_exists("project-image" if project_id else "silo-image", name)
+        raise errors.already_exists("silo-image" if region.silos.get(scope) else "project-image", name)
 
 
-async def create(region: OxideRegion, project: Project | None, body: ImageCreate) -> Image:
+async def create(caller: Caller, project: Project | None, body: ImageCreate) -> Image:
     """Make an image of a snapshot; without a project it is the silo's.
 
     Raises:
         ApiError: 400 for a snapshot of another project or a name that is taken.
     """
-    snapshot = region.find(region.snapshots, "snapshot", body.source.id)
+    region = caller.region
+    snapshot = caller.find(region.snapshots, "snapshot", body.source.id)
     if project is not None and snapshot.project_id != project.id:
         raise errors.invalid_request("snapshot does not belong to this project")
     if snapshot.state is not SnapshotState.READY:
@@ -47,22 +52,26 @@ async def create(region: OxideRegion, project: Project | None, body: ImageCreate
         id=new_id(),
         name=body.name,
         description=body.description,
+        silo_id=caller.user.silo_id,
         project_id=project.id if project else None,
         os=body.os,
         version=body.version,
         size=snapshot.size,
         block_size=snapshot.block_size,
     )
-    _check_free(region, image.project_id, image.name)
-    await _make(region, image, region.path(snapshot))
+    _check_free(region, image.scope, image.name)
+    await _make(region, image, region.machines.share_disk, region.path(snapshot))
     return image
 
 
-async def _make(region: OxideRegion, image: Image, source: Path) -> None:
+async def _make(
+    region: OxideRegion, image: Image, copy: Callable[[Path, Path, int], Awaitable[None]], source: Path
+) -> None:
     key = (image.scope, image.name)
     region.image_names.add(key)
     try:
-        await region.machines.copy_disk(source, region.path(image), image.size)
+        await asyncio.sleep(region.times.image)
+        await copy(source, region.path(image), image.size)
     except BaseException:
         await region.machines.delete_disk(region.path(image))
         raise
@@ -100,7 +109,7 @@ def demote(region: OxideRegion, image: Image, project: Project) -> None:
 
 
 def _move(region: OxideRegion, image: Image, project_id: str | None) -> None:
-    _check_free(region, project_id, image.name)
+    _check_free(region, project_id or image.silo_id, image.name)
     image.project_id, image.time_modified = project_id, now()
     region.images.save(image)
 
@@ -115,11 +124,12 @@ def source(path: Path) -> Source:
 
 
 async def install(region: OxideRegion, source: Source) -> Image:
-    """Make a source a silo image, unless it is one already. One whose file has changed takes the former's place.
+    """Make a source an image of the first silo, unless it is one already.
 
-    An image of that name that a client made stays as it is.
+    One whose file has changed takes the former's place. An image of that name that a client made stays as it is.
     """
-    former = region.images.named("", source.name)
+    silo_id = region.identity.silo_id
+    former = region.images.named(silo_id, source.name)
     if former is not None:
         if former.source_mark in {source.mark, None}:
             return former
@@ -128,6 +138,7 @@ async def install(region: OxideRegion, source: Source) -> Image:
         id=new_id(),
         name=source.name,
         description=source.description,
+        silo_id=silo_id,
         project_id=None,
         os=source.os,
         version=source.version,
@@ -135,5 +146,5 @@ async def install(region: OxideRegion, source: Source) -> Image:
         block_size=512,
         source_mark=source.mark,
     )
-    await _make(region, image, source.disk)
+    await _make(region, image, region.machines.copy_disk, source.disk)
     return image

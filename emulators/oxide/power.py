@@ -10,8 +10,11 @@ from datetime import timedelta
 from typing import Any
 
 from emulators.machines import CloudInit, Machine, MachineSpec, PowerOff
+from emulators.oxide import groups, quotas
+from emulators.oxide.errors import ApiError
 from emulators.oxide.records import DiskState, Instance, InstanceState, now
 from emulators.oxide.region import OxideRegion, Struck
+from emulators.region.faults import Fault
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +40,7 @@ class Power:
         struck = struck or Struck()
         instance.behaviour |= struck.behaviour()
         self._become(instance, InstanceState.STARTING)
-        self._spawn(self._start(instance, fails=struck.by("instance_failed") is not None))
+        self._spawn(self._start(instance, struck.by("instance_failed")))
 
     def stop(self, instance: Instance) -> None:
         """Cut an instance's power. It is `stopping` at once."""
@@ -48,6 +51,15 @@ class Power:
         """Reset an instance. It is `rebooting` at once."""
         self._become(instance, InstanceState.REBOOTING)
         self._spawn(self._reboot(instance))
+
+    async def fail(self, instance: Instance) -> None:
+        """Have an instance that is up fail, as when its sled does."""
+        async with self._lock(instance.id):
+            if instance.state in {InstanceState.CREATING, InstanceState.STOPPED, InstanceState.FAILED}:
+                return
+            self._unwatch(instance.id)
+            await self.machine(instance.id).power_off()
+            self._fail(instance)
 
     async def forget(self, instance_id: str) -> None:
         """Let go of the machine of an instance that is deleted."""
@@ -84,7 +96,7 @@ class Power:
     def _lock(self, instance_id: str) -> asyncio.Lock:
         return self._locks.setdefault(instance_id, asyncio.Lock())
 
-    async def _start(self, instance: Instance, *, fails: bool) -> None:
+    async def _start(self, instance: Instance, fails: Fault | None) -> None:
         async with self._lock(instance.id):
             await asyncio.sleep(self._region.times.start)
             if instance.state is not InstanceState.STARTING:
@@ -96,7 +108,7 @@ class Power:
                 log.error("instance %s did not start: %s", instance.name, error)
                 self._fail(instance)
                 return
-            if fails:
+            if fails and not fails.number("seconds", 0):
                 await machine.power_off()
                 self._fail(instance)
                 return
@@ -104,6 +116,14 @@ class Power:
             # Whoever asked for a stop meanwhile waits for the lock, and must not see `running` again.
             if instance.state is InstanceState.STARTING:
                 self._become(instance, InstanceState.RUNNING)
+                if fails:
+                    self._spawn(self._fail_later(instance, fails.number("seconds", 0)))
+
+    async def _fail_later(self, instance: Instance, seconds: float) -> None:
+        started = instance.time_run_state_updated
+        await asyncio.sleep(seconds)
+        if self._exists(instance) and instance.time_run_state_updated == started:
+            await self.fail(instance)
 
     async def _stop(self, instance: Instance) -> None:
         async with self._lock(instance.id):
@@ -119,6 +139,7 @@ class Power:
                 return
             self._unwatch(instance.id)
             machine = self.machine(instance.id)
+            await asyncio.sleep(self._region.times.reboot)
             try:
                 await machine.reset()
             except OSError as error:
@@ -164,6 +185,12 @@ class Power:
         same_failure = instance.time_run_state_updated == failed_at
         if self._exists(instance) and instance.state is InstanceState.FAILED and same_failure:
             instance.time_last_auto_restarted = now()
+            try:
+                groups.check_start(self._region, instance)
+                quotas.check_start(self._region, instance)
+            except ApiError as error:
+                log.warning("instance %s is not restarted: %s", instance.name, error)
+                return
             self.start(instance)
 
     def _spec(self, instance: Instance) -> MachineSpec:
@@ -171,6 +198,7 @@ class Power:
         keys = [region.ssh_keys.get(key_id) for key_id in instance.ssh_key_ids]
         disks = [disk for disk_id in instance.disk_ids if (disk := region.disks.get(disk_id)) is not None]
         disks.sort(key=lambda disk: disk.id != instance.boot_disk_id)
+        addresses = region.ssh_addresses(instance)
         workdir = region.directory / "machines" / instance.id
         workdir.mkdir(exist_ok=True, mode=0o700)
         return MachineSpec(
@@ -184,7 +212,8 @@ class Power:
                 public_keys=tuple(key.public_key for key in keys if key is not None),
                 user_data=base64.b64decode(instance.user_data),
             ),
-            address=region.ssh_address(instance),
+            address=next(iter(addresses), None),
+            more_addresses=tuple(addresses[1:]),
             workdir=workdir,
-            behaviour=dict(instance.behaviour),
+            behaviour=region.behaviour_of(instance),
         )

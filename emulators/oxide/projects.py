@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from emulators.oxide import errors
-from emulators.oxide.bodies import ProjectCreate
+from emulators.oxide.bodies.base import ProjectCreate
 from emulators.oxide.records import Project, Vpc, VpcSubnet, new_id
 from emulators.oxide.region import OxideRegion
 
 
-def create(region: OxideRegion, body: ProjectCreate) -> Project:
+def create(region: OxideRegion, silo_id: str, body: ProjectCreate) -> Project:
     """Make a project with its VPC `default` and the subnet `default` in it."""
-    if region.projects.named("", body.name):
+    if region.projects.named(silo_id, body.name):
         raise errors.already_exists("project", body.name)
-    project = Project(id=new_id(), name=body.name, description=body.description)
+    project = Project(id=new_id(), name=body.name, description=body.description, silo_id=silo_id)
     vpc = Vpc(
         id=new_id(),
         project_id=project.id,

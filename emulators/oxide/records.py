@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Literal
 from uuid import uuid4
 
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from emulators.region.records import Record
 
@@ -41,6 +41,8 @@ class DiskState(StrEnum):
     DETACHED = "detached"
     ATTACHED = "attached"
     IMPORT_READY = "import_ready"
+    IMPORTING_FROM_BULK_WRITES = "importing_from_bulk_writes"
+    FINALIZING = "finalizing"
     FAULTED = "faulted"
 
 
@@ -60,8 +62,76 @@ class Identified(Record):
     time_modified: datetime = Field(default_factory=now)
 
 
+class Counts(BaseModel):
+    """`VirtualResourceCounts`: CPUs, and bytes of memory and storage."""
+
+    cpus: int = Field(ge=0)
+    memory: int = Field(ge=0)
+    storage: int = Field(ge=0)
+
+
+class Silo(Identified):
+    """A silo: users, projects and images that no other silo sees."""
+
+    quotas: Counts
+
+
+class Role(StrEnum):
+    """What a user may do in the silo: a viewer may change nothing but what is the user's own."""
+
+    ADMIN = "admin"
+    COLLABORATOR = "collaborator"
+    VIEWER = "viewer"
+
+
+class User(Identified):
+    """A user of a silo. The name is what `display_name` shows."""
+
+    silo_id: str
+    role: Role
+
+    @property
+    def scope(self) -> str:
+        """The silo's id."""
+        return self.silo_id
+
+
+class Token(Record):
+    """A bearer token. Its name is the digest of it, and it is kept nowhere."""
+
+    user_id: str
+    time_created: datetime = Field(default_factory=now)
+    time_expires: datetime | None = None
+
+
+class Grant(BaseModel):
+    """A command line's request for a token, until someone grants or refuses it."""
+
+    client_id: str
+    user_code: str
+    ttl_seconds: int | None
+    until: datetime
+    user: User | None = None
+    denied: bool = False
+
+
+class IpPool(Identified):
+    """A pool of external addresses: one network."""
+
+    network: str
+    silos: dict[str, bool] = Field(default_factory=dict)
+    """Ids of the silos that may use it, and whether it is the default there."""
+
+
 class Project(Identified):
     """A project. Its name is unique in the silo."""
+
+    silo_id: str
+
+    @property
+    def scope(self) -> str:
+        """The silo's id."""
+        return self.silo_id
 
 
 class InProject(Identified):
@@ -97,9 +167,15 @@ class VpcSubnet(Identified):
 
 
 class SshKey(Identified):
-    """An SSH key of the user."""
+    """An SSH key of a user."""
 
+    silo_user_id: str
     public_key: str
+
+    @property
+    def scope(self) -> str:
+        """The user's id."""
+        return self.silo_user_id
 
 
 class Disk(InProject):
@@ -127,6 +203,7 @@ class Snapshot(InProject):
 class Image(Identified):
     """An image, of a project or (with no project) of the silo."""
 
+    silo_id: str
     project_id: str | None
     os: str
     version: str
@@ -137,15 +214,30 @@ class Image(Identified):
 
     @property
     def scope(self) -> str:
-        """The project's id, or the silo."""
-        return self.project_id or ""
+        """The project's id, or the silo's."""
+        return self.project_id or self.silo_id
 
 
 class FloatingIp(InProject):
     """A floating IP: an address that is reserved by name and can be given to an instance."""
 
     ip: str
+    ip_pool_id: str
     instance_id: str | None = None
+
+
+class EphemeralIp(BaseModel):
+    """An external address that lives as long as its instance has it."""
+
+    ip: str
+    ip_pool_id: str
+
+
+class IpStack(BaseModel):
+    """The addresses of an interface in one IP version."""
+
+    ip: str
+    transit_ips: list[str] = Field(default_factory=list)
 
 
 class NetworkInterface(Identified):
@@ -154,8 +246,8 @@ class NetworkInterface(Identified):
     instance_id: str
     vpc_id: str
     subnet_id: str
-    ip: str
-    transit_ips: list[str] = Field(default_factory=list)
+    v4: IpStack | None = None
+    v6: IpStack | None = None
     mac: str
     primary: bool
 
@@ -183,7 +275,8 @@ class Instance(InProject):
     boot_disk_id: str | None = None
     disk_ids: list[str] = Field(default_factory=list)
     """Every attached disk, the boot disk too."""
-    ephemeral_ip: str | None = None
+    ephemeral_ips: list[EphemeralIp] = Field(default_factory=list)
+    """At most one of each IP version."""
     ssh_key_ids: list[str] = Field(default_factory=list)
     user_data: str = ""
     """Base64, as it came."""
@@ -191,6 +284,6 @@ class Instance(InProject):
     cpu_platform: Literal["amd_milan", "amd_turin", "amd_turin_v2"] | None = None
     enable_jumbo_frames: bool = False
     behaviour: dict[str, object] = Field(default_factory=dict)
-    """What faults have told its machine."""
+    """What faults and the control endpoint have told its machine."""
     time_run_state_updated: datetime = Field(default_factory=now)
     time_last_auto_restarted: datetime | None = None

@@ -2,36 +2,39 @@
 
 from __future__ import annotations
 
-import secrets
+from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
-from ipaddress import IPv4Network
+from ipaddress import IPv4Network, ip_network
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from emulators.machines import Machines
-from emulators.oxide import errors, wire
-from emulators.oxide.bodies import check_name, is_uuid
 from emulators.oxide.records import (
     AntiAffinityGroup,
     Disk,
+    EphemeralIp,
     FloatingIp,
+    Grant,
     Identified,
     Image,
     Instance,
+    IpPool,
     NetworkInterface,
     Project,
+    Silo,
     Snapshot,
     SshKey,
+    Token,
+    User,
     Vpc,
     VpcSubnet,
     new_id,
-    now,
 )
 from emulators.region import faults
 from emulators.region.addresses import AddressPool, random_network
+from emulators.region.home import RegionError
 from emulators.region.records import Collection, write_private
 from emulators.region.requests import RequestLog
 
@@ -46,43 +49,68 @@ FAULT_KINDS = frozenset(
         "disk_faulted",
     }
 )
-"""Faults that only this region knows; `instances` and `disks` say what they do."""
+"""Faults that only this region knows; `app`, `instances` and `disks` say what they do."""
+
+Seconds = Annotated[float, Field(ge=0)]
 
 
 class Identity(BaseModel):
     """What a region is from its first start on."""
 
+    format: Literal[2]
+    """Of the records; grows when those of a former version can no longer be read."""
     silo_id: str = Field(default_factory=new_id)
     user_id: str = Field(default_factory=new_id)
     pool_id: str = Field(default_factory=new_id)
     network: str
-    time_created: datetime = Field(default_factory=now)
 
     @classmethod
     def of(cls, directory: Path, network: IPv4Network | None = None) -> Identity:
-        """What is recorded in a state directory, or something new that is recorded now."""
+        """What is recorded in a state directory, or something new that is recorded now.
+
+        Raises:
+            RegionError: the state directory is of another version of this emulator.
+        """
         path = directory / "identity.json"
         if path.exists():
-            identity = cls.model_validate_json(path.read_bytes())
+            try:
+                identity = cls.model_validate_json(path.read_bytes())
+            except ValidationError:
+                raise RegionError(
+                    f"{directory} holds a region of another version of this emulator: "
+                    "remove it, or choose another --state directory"
+                ) from None
             if network is None or str(network) == identity.network:
                 return identity
             identity.network = str(network)
         else:
-            identity = cls(network=str(network or random_network()))
+            identity = cls(format=2, network=str(network or random_network()))
         write_private(path, identity.model_dump_json())
         return identity
 
 
-@dataclass(frozen=True)
-class Times:
+class Times(BaseModel):
     """How long the control plane takes, in seconds."""
 
-    create: float = 0.0
-    start: float = 0.0
-    stop: float = 0.0
-    restart: float = 10.0
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    create: Seconds = 0.0
+    """Until an instance is made."""
+    start: Seconds = 0.0
+    """From `starting` to `running`."""
+    stop: Seconds = 0.0
+    """From `stopping` to `stopped`."""
+    reboot: Seconds = 0.0
+    """From `rebooting` to `running`."""
+    disk: Seconds = 0.0
+    """Until a disk is made that no instance comes with."""
+    snapshot: Seconds = 0.0
+    """Until a snapshot is made."""
+    image: Seconds = 0.0
+    """Until an image is made."""
+    restart: Seconds = 10.0
     """From an instance's failure to its automatic restart."""
-    restart_cooldown: float = 300.0
+    restart_cooldown: Seconds = 300.0
     """Between two automatic restarts of one instance."""
 
 
@@ -102,9 +130,6 @@ class Struck(faults.Struck):
         return behaviour
 
 
-R = TypeVar("R", bound=Identified)
-
-
 class OxideRegion:
     """Everything that exists, on the file system and in memory."""
 
@@ -121,13 +146,15 @@ class OxideRegion:
         self.machines = machines
         self.times = times or Times()
         self.identity = identity
-        self.token = self._load_token()
         self.ssh_port = ssh_port
-        self.addresses = AddressPool(IPv4Network(identity.network), ssh_port)
         self.requests = RequestLog()
         self.faults = faults.Faults(FAULT_KINDS)
 
         records = directory / "records"
+        self.silos = Collection(records / "silos", Silo)
+        self.users = Collection(records / "users", User)
+        self.tokens = Collection(records / "tokens", Token)
+        self.pools = Collection(records / "ip-pools", IpPool)
         self.projects = Collection(records / "projects", Project)
         self.vpcs = Collection(records / "vpcs", Vpc)
         self.vpc_subnets = Collection(records / "vpc-subnets", VpcSubnet)
@@ -144,18 +171,42 @@ class OxideRegion:
 
         self.image_names: set[tuple[str, str]] = set()
         """Names of images that are being made: an image cannot be seen until it is whole."""
-        self.private_ips = {(nic.subnet_id, nic.ip) for nic in self.interfaces}
-        self.addresses.reserve(i.ephemeral_ip for i in self.instances if i.ephemeral_ip)
-        self.addresses.reserve(ip.ip for ip in self.floating_ips)
+        self.private_ips = {
+            (nic.subnet_id, stack.ip) for nic in self.interfaces for stack in (nic.v4, nic.v6) if stack is not None
+        }
+        self.grants: dict[str, Grant] = {}
+        """Requests for a token by their device codes."""
+        self.sleds = 32
+        """How many instances of one anti-affinity group can run apart from each other."""
+        self.behaviour: dict[str, object] = {}
+        """What every machine is told, unless its instance's own behaviour says otherwise."""
+        self.addresses = {pool.id: self._address_pool(pool) for pool in self.pools}
+        """What is free of each pool."""
+        for given in self._given():
+            self.addresses[given.ip_pool_id].reserve([given.ip])
+
+    def _given(self) -> Iterator[EphemeralIp | FloatingIp]:
+        yield from self.floating_ips
+        for instance in self.instances:
+            yield from instance.ephemeral_ips
+
+    def _address_pool(self, pool: IpPool) -> AddressPool:
+        return AddressPool(ip_network(pool.network), self.ssh_port)
+
+    def add_pool(self, pool: IpPool) -> None:
+        """Take on a pool of external addresses, or another network for one."""
+        self.pools.save(pool)
+        self.addresses[pool.id] = self._address_pool(pool)
+        self.addresses[pool.id].reserve(given.ip for given in self._given() if given.ip_pool_id == pool.id)
 
     @property
     def token_file(self) -> Path:
-        """The file that holds the one API token."""
+        """The file that holds the first user's API token."""
         return self.directory / "token"
 
-    def _load_token(self) -> str:
-        if not self.token_file.exists():
-            write_private(self.token_file, f"oxide-token-{secrets.token_hex(20)}\n")
+    @property
+    def token(self) -> str:
+        """The first user's API token."""
         return self.token_file.read_text().strip()
 
     def path(self, record: Disk | Snapshot | Image) -> Path:
@@ -163,42 +214,10 @@ class OxideRegion:
         room = {Disk: "disks", Snapshot: "snapshots", Image: "images"}[type(record)]
         return self.directory / room / f"{record.id}.raw"
 
-    def project(self, name_or_id: str | None) -> Project:
-        """The project of a request that must name one."""
-        if name_or_id is None:
-            raise errors.bad_request("unable to parse query string: missing field `project`")
-        return self.find(self.projects, "project", name_or_id)
-
-    def find(self, collection: Collection[R], kind: str, name_or_id: str, scope: str = "") -> R:
-        """What has that id, or that name in that scope."""
-        by_id = is_uuid(name_or_id)
-        found = collection.get(name_or_id.lower()) if by_id else collection.named(scope, name_or_id)
-        if found is None:
-            if not by_id:
-                try:
-                    check_name(name_or_id)
-                except ValueError as error:
-                    raise errors.bad_request(f"bad parameter in URL path: {error}") from None
-            raise errors.not_found(kind, name_or_id, by_id=by_id)
-        return found
-
-    def select(self, collection: Collection[R], kind: str, name_or_id: str, project: str | None) -> R:
-        """What a path names: by id without `?project=`, by name with it.
-
-        Raises:
-            ApiError: 400 for an id together with a project and for a name without one, 404 for none.
-        """
-        if is_uuid(name_or_id):
-            if project is not None:
-                raise errors.invalid_request(f"when providing {kind} as an ID project should not be specified")
-            return self.find(collection, kind, name_or_id)
-        if project is None:
-            raise errors.invalid_request(f"{kind} should either be UUID or project should be specified")
-        return self.find(collection, kind, name_or_id, self.project(project).id)
-
     def inventory(self) -> dict[str, Any]:
         """Everything that exists, for the control endpoint."""
         projects = {project.id: project.name for project in self.projects}
+        silos = {silo.id: silo.name for silo in self.silos}
 
         def entry(record: Identified, state: str | None = None, **more: Any) -> dict[str, Any]:
             project_id = getattr(record, "project_id", None)
@@ -213,9 +232,16 @@ class OxideRegion:
             }
 
         resources = {
-            "projects": [entry(record) for record in self.projects],
+            "projects": [entry(project, silo=silos[project.silo_id]) for project in self.projects],
             "instances": [
-                entry(i, i.state, address=self.ssh_address(i), boot_disk_id=i.boot_disk_id, disk_ids=i.disk_ids)
+                entry(
+                    i,
+                    i.state,
+                    address=next(iter(self.ssh_addresses(i)), None),
+                    boot_disk_id=i.boot_disk_id,
+                    disk_ids=i.disk_ids,
+                    behaviour=i.behaviour,
+                )
                 for i in self.instances
             ],
             "disks": [
@@ -232,23 +258,25 @@ class OxideRegion:
             "network_interfaces": [entry(record, instance_id=record.instance_id) for record in self.interfaces],
             "anti_affinity_groups": [entry(record, members=record.members) for record in self.groups],
         }
-        return {"region": "oxide", "machines": self.machines.name, "resources": resources}
-
-    def ssh_address(self, instance: Instance) -> str | None:
-        """The loopback address on which an instance answers: its ephemeral IP, else its first floating one."""
-        if instance.ephemeral_ip:
-            return instance.ephemeral_ip
-        return next((ip.ip for ip in self.floating_ips if ip.instance_id == instance.id), None)
-
-    def pool_view(self) -> wire.Json:
-        """The one IP pool, as `SiloIpPool`."""
-        return {
-            "id": self.identity.pool_id,
-            "name": "default",
-            "description": "Loopback addresses of this host",
-            "ip_version": "v4",
-            "pool_type": "unicast",
-            "is_default": True,
-            "time_created": self.identity.time_created.isoformat(),
-            "time_modified": self.identity.time_created.isoformat(),
+        operator = {
+            "silos": [entry(silo, quotas=silo.quotas.model_dump()) for silo in self.silos],
+            "users": [entry(user, silo=silos[user.silo_id], role=user.role) for user in self.users],
+            "ip_pools": [entry(pool, network=pool.network) for pool in self.pools],
         }
+        return {"region": "oxide", "machines": self.machines.name, "resources": resources, "operator": operator}
+
+    def silo_of(self, project_id: str) -> str:
+        """The id of a project's silo."""
+        project = self.projects.get(project_id)
+        assert project is not None
+        return project.silo_id
+
+    def ssh_addresses(self, instance: Instance) -> list[str]:
+        """The loopback addresses on which an instance answers: its ephemeral IP, then its floating ones."""
+        given = [ip.ip for ip in instance.ephemeral_ips]
+        given += [ip.ip for ip in self.floating_ips.within(instance.project_id) if ip.instance_id == instance.id]
+        return [ip for ip in given if ":" not in ip]
+
+    def behaviour_of(self, instance: Instance) -> dict[str, object]:
+        """What an instance's machine is told at its next start."""
+        return {**self.behaviour, **instance.behaviour}

@@ -15,14 +15,14 @@ from typing import Any
 
 from emulators.machines import Machines
 from emulators.machines.choose import choose
-from emulators.oxide import images, instances, projects
+from emulators.oxide import beginnings, images, recovery
 from emulators.oxide.app import api_app
-from emulators.oxide.bodies import ProjectCreate
+from emulators.oxide.control import oxide_control_app
 from emulators.oxide.power import Power
+from emulators.oxide.records import Role
 from emulators.oxide.region import Identity, OxideRegion, Times
 from emulators.oxide.routes import OPERATIONS
 from emulators.region.addresses import usable_ssh_port
-from emulators.region.control import control_app
 from emulators.region.home import Home, RegionError
 from emulators.region.server import listen, serving, stop_signals, url
 from emulators.region.sources import Source
@@ -42,6 +42,8 @@ class Options:
     ssh_port: int | None = None
     project: str = "bakery"
     network: IPv4Network | None = None
+    users: list[tuple[str, str, Role]] = field(default_factory=list)
+    """Silo, name and role of users to make beside the first."""
     times: Times = field(default_factory=Times)
 
 
@@ -82,7 +84,7 @@ async def running(options: Options, machines: Callable[[int], Awaitable[Machines
                 times=options.times,
             )
             async with _in_order(region, options) as power:
-                apps = [(api_app(region, power, OPERATIONS), api), (control_app(region), control)]
+                apps = [(api_app(region, power, OPERATIONS), api), (oxide_control_app(region, power), control)]
                 async with serving(apps):
                     yield Running(region, url(api), url(control))
         finally:
@@ -91,17 +93,12 @@ async def running(options: Options, machines: Callable[[int], Awaitable[Machines
 
 @asynccontextmanager
 async def _in_order(region: OxideRegion, options: Options) -> AsyncIterator[Power]:
-    if region.projects.named("", options.project) is None:
-        try:
-            project = ProjectCreate(name=options.project, description="Made with the region")
-        except ValueError as error:
-            raise RegionError(f"--project {options.project}: {error}") from None
-        projects.create(region, project)
+    beginnings.make(region, options.project, options.users)
     for source in options.sources:
         await images.install(region, source)
     power = Power(region)
     try:
-        await instances.settle(region, power)
+        await recovery.settle(region, power)
         yield power
     finally:
         await power.close()
@@ -119,6 +116,9 @@ def ready_line(options: Options, served: Running) -> dict[str, Any]:
         "api": served.api,
         "control": served.control,
         "token_file": str(region.token_file),
+        "token_files": {
+            f"{silo}/{name}": str(beginnings.token_file(region, silo, name)) for silo, name, _ in options.users
+        },
         "project": options.project,
         "ssh_port": region.ssh_port,
         "machines": region.machines.name,

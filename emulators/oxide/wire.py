@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from typing import Any, TypeVar
 
 from emulators.oxide.errors import bad_request
@@ -16,17 +17,24 @@ from emulators.oxide.records import (
     Identified,
     Image,
     Instance,
+    IpPool,
     NetworkInterface,
     Project,
+    Role,
+    Silo,
     Snapshot,
     SshKey,
+    Token,
+    User,
     Vpc,
     VpcSubnet,
+    now,
 )
-from emulators.region.records import Collection
+from emulators.region.records import Collection, Record
 
 Json = dict[str, Any]
 R = TypeVar("R", bound=Identified)
+T = TypeVar("T", bound=Record)
 
 PAGE_DEFAULT, PAGE_MAX = 100, 10_000
 _SORTS = ("name_ascending", "name_descending", "id_ascending")
@@ -34,7 +42,7 @@ _SORTS = ("name_ascending", "name_descending", "id_ascending")
 
 def project(record: Project) -> Json:
     """`Project`."""
-    return record.model_dump(mode="json")
+    return record.model_dump(mode="json", exclude={"silo_id"})
 
 
 def vpc(record: Vpc) -> Json:
@@ -47,9 +55,32 @@ def vpc_subnet(record: VpcSubnet) -> Json:
     return record.model_dump(mode="json") | {"custom_router_id": None}
 
 
-def ssh_key(record: SshKey, user_id: str) -> Json:
+def ssh_key(record: SshKey) -> Json:
     """`SshKey`."""
-    return record.model_dump(mode="json") | {"silo_user_id": user_id}
+    return record.model_dump(mode="json")
+
+
+def current_user(user: User, silo: Silo) -> Json:
+    """`CurrentUser`."""
+    view = user.model_dump(mode="json", include={"id", "silo_id", "time_created", "time_modified"})
+    return view | {
+        "display_name": user.name,
+        "silo_name": silo.name,
+        "silo_admin": user.role is Role.ADMIN,
+        "fleet_viewer": False,
+    }
+
+
+def access_token(record: Token) -> Json:
+    """`DeviceAccessToken`."""
+    return record.model_dump(mode="json", include={"id", "time_created", "time_expires"})
+
+
+def ip_pool(record: IpPool, silo_id: str) -> Json:
+    """`SiloIpPool`: the pool as one silo sees it."""
+    view = record.model_dump(mode="json", exclude={"network", "silos"})
+    version = "v6" if ":" in record.network else "v4"
+    return view | {"ip_version": version, "pool_type": "unicast", "is_default": record.silos[silo_id]}
 
 
 def disk(record: Disk) -> Json:
@@ -68,18 +99,22 @@ def snapshot(record: Snapshot) -> Json:
 
 def image(record: Image) -> Json:
     """`Image`. The control plane never fills `digest` for an image made of a snapshot."""
-    return record.model_dump(mode="json", exclude={"source_mark"}) | {"digest": None}
+    return record.model_dump(mode="json", exclude={"source_mark", "silo_id"}) | {"digest": None}
 
 
-def floating_ip(record: FloatingIp, pool_id: str) -> Json:
+def floating_ip(record: FloatingIp) -> Json:
     """`FloatingIp`."""
-    return record.model_dump(mode="json") | {"ip_pool_id": pool_id}
+    return record.model_dump(mode="json")
 
 
 def network_interface(record: NetworkInterface) -> Json:
     """`InstanceNetworkInterface`."""
-    view = record.model_dump(mode="json", exclude={"ip", "transit_ips"})
-    return view | {"ip_stack": {"type": "v4", "value": {"ip": record.ip, "transit_ips": record.transit_ips}}}
+    view = record.model_dump(mode="json", exclude={"v4", "v6"})
+    stacks = {name: stack.model_dump() for name, stack in (("v4", record.v4), ("v6", record.v6)) if stack}
+    if len(stacks) == 2:
+        return view | {"ip_stack": {"type": "dual_stack", "value": stacks}}
+    ((version, stack),) = stacks.items()
+    return view | {"ip_stack": {"type": version, "value": stack}}
 
 
 def anti_affinity_group(record: AntiAffinityGroup) -> Json:
@@ -87,16 +122,27 @@ def anti_affinity_group(record: AntiAffinityGroup) -> Json:
     return record.model_dump(mode="json", exclude={"members"})
 
 
-_NOT_SHOWN = {"state", "disk_ids", "ephemeral_ip", "ssh_key_ids", "user_data", "behaviour"}
+def group_member(record: Instance) -> Json:
+    """`AntiAffinityGroupMember`."""
+    return {"type": "instance", "value": {"id": record.id, "name": record.name, "run_state": record.state}}
 
 
-def instance(record: Instance) -> Json:
-    """`Instance`."""
+_NOT_SHOWN = {"state", "disk_ids", "ephemeral_ips", "ssh_key_ids", "user_data", "behaviour"}
+
+
+def instance(record: Instance, cooldown: float) -> Json:
+    """`Instance`.
+
+    Args:
+        record: the instance.
+        cooldown: seconds between two automatic restarts of one instance.
+    """
     view = record.model_dump(mode="json", exclude=_NOT_SHOWN)
+    until = record.time_last_auto_restarted and record.time_last_auto_restarted + timedelta(seconds=cooldown)
     return view | {
         "run_state": record.state,
         "auto_restart_enabled": record.auto_restart_policy != "never",
-        "auto_restart_cooldown_expiration": None,
+        "auto_restart_cooldown_expiration": until.isoformat() if until is not None and until > now() else None,
     }
 
 
@@ -132,6 +178,22 @@ def page_of(records: list[R], query: Mapping[str, str], view: Callable[[R], Json
     return {"items": [view(record) for record in found], "next_page": token}
 
 
+def page_by_id(records: list[T], query: Mapping[str, str], view: Callable[[T], Json]) -> Json:
+    """One page of a few records of a list that is sorted by id and by nothing else."""
+    limit = page_limit(query)
+    if query.get("sort_by", "id_ascending") != "id_ascending":
+        raise bad_request(
+            f"unable to parse query string: unknown variant `{query['sort_by']}`, expected `id_ascending`"
+        )
+    after = _position({"sort_by": "id_ascending", **query})[1]
+    rest = [record for record in records if after is None or record.id > after[1]]
+    found = sorted(rest, key=lambda record: record.id)[:limit]
+    return {
+        "items": [view(r) for r in found],
+        "next_page": _token("id_ascending", ("", found[-1].id)) if found else None,
+    }
+
+
 def all_of(items: list[Json]) -> Json:
     """A list that the API gives whole."""
     return {"items": items, "next_page": None}
@@ -140,7 +202,7 @@ def all_of(items: list[Json]) -> Json:
 def page_limit(query: Mapping[str, str]) -> int:
     """The `limit` of a request: at least 1; the server cuts it at its own maximum."""
     text = query.get("limit", str(PAGE_DEFAULT))
-    if not text.isdecimal() or int(text) == 0:
+    if not (text.isascii() and text.isdecimal() and 0 < int(text) < 1 << 32):
         raise bad_request("unable to parse query string: limit: invalid value: expected a nonzero u32")
     return min(int(text), PAGE_MAX)
 
@@ -154,7 +216,7 @@ def _position(query: Mapping[str, str]) -> tuple[str, tuple[str, str] | None]:
     if token := query.get("page_token"):
         try:
             version, sort, name, record_id = json.loads(base64.urlsafe_b64decode(token.encode()))
-        except ValueError:
+        except (TypeError, ValueError):
             version, sort, name, record_id = "", "", "", ""
         if version != "v1" or sort not in _SORTS:
             raise bad_request("unable to parse query string: failed to parse pagination token")

@@ -11,6 +11,7 @@ from emulators.machines import MachineSpec, PowerOff
 class FakeConsole:
     def __init__(self) -> None:
         self.written = b""
+        self.typed = b""
 
     @property
     def total(self) -> int:
@@ -18,6 +19,9 @@ class FakeConsole:
 
     def read(self, start: int, limit: int) -> bytes:
         return self.written[start : start + limit]
+
+    def kept_from(self, start: int) -> int:
+        return start
 
 
 class FakeMachine:
@@ -59,6 +63,9 @@ class FakeMachine:
         self.resets += 1
         await self.power_on(spec)
 
+    async def type(self, data: bytes) -> None:
+        self.console.typed += data
+
     async def wait_off(self) -> PowerOff:
         await self.off.wait()
         return self.how
@@ -85,6 +92,8 @@ class FakeMachines:
         with source.open("rb") as old, target.open("wb") as new:
             new.write(old.read(4096))
             new.truncate(size)
+
+    share_disk = copy_disk
 
     async def delete_disk(self, path: Path) -> None:
         path.unlink(missing_ok=True)

@@ -137,3 +137,42 @@ async def test_the_inventory_has_everything_with_its_disk_files(client: Client) 
             assert start_of(Path(entry["path"])) == b"bootable"
     assert resources["instances"][0]["state"] == "stopped"
     assert resources["instances"][0]["project"] == "bakery"
+
+
+@pytest.mark.parametrize(
+    ("operation", "more", "says"),
+    [
+        ("disk_create", {}, "Storage Limit Exceeded"),
+        ("instance_create", {"what": "addresses"}, "No external IP addresses available"),
+        ("instance_create", {"what": "cpus"}, "vCPU Limit Exceeded"),
+    ],
+)
+async def test_what_is_exhausted_can_be_said(client: Client, operation: str, more: dict[str, str], says: str) -> None:
+    await client.fault(operation=operation, kind="capacity", **more)
+    make = client.disk if operation == "disk_create" else client.instance
+    refused = await make(status=507)
+    assert says in refused["message"]
+    await make()
+
+
+async def test_a_start_can_fail_without_a_word(client: Client) -> None:
+    stopped = await client.stopped()
+    await client.fault(operation="instance_start", kind="start_fails")
+    assert (await client.post(f"/v1/instances/{stopped['id']}/start", status=202))["run_state"] == "stopped"
+    await client.post(f"/v1/instances/{stopped['id']}/start", status=202)
+    await client.becomes(stopped, "running")
+
+
+async def test_an_instance_can_fail_some_time_after_its_start(client: Client) -> None:
+    await client.fault(operation="instance_create", kind="instance_failed", seconds=0.3)
+    made = await client.becomes(await client.instance(), "running")
+    await client.becomes(made, "failed")
+    assert not client.machine(made).is_on
+
+
+async def test_throttling_comes_with_and_without_a_word_when_to_come_back(client: Client) -> None:
+    await client.fault(operation="ping", kind="status", status=429)
+    await client.fault(operation="ping", kind="status", status=429, retry_after="Wed, 21 Oct 2026 07:28:00 GMT", skip=1)
+    first, second = [await client.http.get("/v1/ping") for _ in range(2)]
+    assert "retry-after" not in first.headers
+    assert second.headers["retry-after"] == "Wed, 21 Oct 2026 07:28:00 GMT"

@@ -1,0 +1,1 @@
+"""What clients send, with the API document's names and limits."""
