@@ -8,9 +8,11 @@ import re
 import sys
 from pathlib import Path
 
-from emulators.outscale.bodies import check_image_name
-from emulators.outscale.region import Place, Times
+from emulators.outscale.quotas import QUOTAS, check_names
+from emulators.outscale.region import Place
 from emulators.outscale.service import Options, serve
+from emulators.outscale.times import Times
+from emulators.outscale.values import check_image_name
 from emulators.region.command import Command
 from emulators.region.home import Home
 from emulators.region.sources import Source
@@ -41,18 +43,43 @@ def _add_options(options: argparse.ArgumentParser) -> None:
         metavar="ID",
         help="one more account, with credentials-ID.json; repeatable",
     )
+    options.add_argument(
+        "--alias",
+        type=_alias,
+        action="append",
+        default=[],
+        dest="aliases",
+        metavar="ID=NAME",
+        help="an account's alias; repeatable",
+    )
+    options.add_argument(
+        "--other-vm",
+        type=_other_vm,
+        action="append",
+        default=[],
+        dest="other_vms",
+        metavar="ID[@SUBREGION]",
+        help="one more VM of the account, which this machine plays, too; its metadata are below /ID; repeatable",
+    )
+    options.add_argument(
+        "--quota",
+        type=_quota,
+        action="append",
+        default=[],
+        dest="quotas",
+        metavar="NAME=N",
+        help=f"what each account may have at most ({', '.join(QUOTAS)}); repeatable",
+    )
     options.add_argument("--rate", type=float, metavar="N", help="requests a second that each account may make")
+    options.add_argument("--call-rate", type=float, metavar="N", help="requests a second for any one call")
+    options.add_argument(
+        "--crowd", type=int, default=0, metavar="N", help="public OMIs and volumes that no build has made"
+    )
     options.add_argument(
         "--no-devices", action="store_false", dest="devices", help="linked volumes are no block devices; needs no root"
     )
-    for name, what in (
-        ("volume", "until a volume is available"),
-        ("link", "until a volume is linked"),
-        ("unlink", "until a volume is unlinked"),
-        ("snapshot", "until a snapshot is completed"),
-        ("image", "until an OMI is available"),
-    ):
-        options.add_argument(f"--{name}-seconds", type=float, default=0.0, metavar="S", help=what)
+    for name, told in Times.model_fields.items():
+        options.add_argument(f"--{name}-seconds", type=float, default=0.0, metavar="S", help=told.description)
 
 
 def _vm_id(text: str) -> str:
@@ -67,7 +94,32 @@ def _account_id(text: str) -> str:
     return text
 
 
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError("NAME=VALUE")
+    return name, value
+
+
+def _alias(text: str) -> tuple[str, str]:
+    account_id, alias = _pair(text)
+    return _account_id(account_id), alias
+
+
+def _other_vm(text: str) -> tuple[str, str | None]:
+    vm_id, _, subregion = text.partition("@")
+    return _vm_id(vm_id), subregion or None
+
+
+def _quota(text: str) -> tuple[str, int]:
+    name, value = _pair(text)
+    check_names([name])
+    return name, int(value)
+
+
 async def _serve(arguments: argparse.Namespace) -> None:
+    subregion = arguments.subregion or f"{arguments.region}a"
+    other_vms = {vm_id: place or subregion for vm_id, place in arguments.other_vms}
     options = Options(
         home=Home(arguments.state),
         listen=arguments.listen,
@@ -75,17 +127,15 @@ async def _serve(arguments: argparse.Namespace) -> None:
         metadata=arguments.metadata,
         sources=[Source.read(path, check_image_name) for path in arguments.images],
         public_sources=[Source.read(path, check_image_name) for path in arguments.public_images],
-        place=Place(arguments.region, arguments.subregion or f"{arguments.region}a", arguments.vm),
+        place=Place(arguments.region, subregion, arguments.vm, other_vms),
         account=arguments.account,
         other_accounts=arguments.other_accounts,
-        times=Times(
-            volume=arguments.volume_seconds,
-            link=arguments.link_seconds,
-            unlink=arguments.unlink_seconds,
-            snapshot=arguments.snapshot_seconds,
-            image=arguments.image_seconds,
-        ),
+        aliases=dict(arguments.aliases),
+        times=Times(**{name: getattr(arguments, f"{name}_seconds") for name in Times.model_fields}),
+        limits=dict(arguments.quotas),
         rate=arguments.rate,
+        call_rate=arguments.call_rate,
+        crowd=arguments.crowd,
         devices=arguments.devices,
     )
     await serve(options)

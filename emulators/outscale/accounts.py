@@ -10,7 +10,7 @@ from collections import deque
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from emulators.outscale import errors
 from emulators.outscale.signatures import Message, NotSigned, Signature
@@ -21,50 +21,51 @@ MAX_SKEW = 900.0
 _ATTEMPTS, _LOCKED_FOR = 4, 60.0
 
 
+_LETTERS = string.ascii_uppercase + string.digits
+
+
+def _random(characters: str, length: int) -> str:
+    return "".join(secrets.choice(characters) for _ in range(length))
+
+
 class Account(BaseModel):
-    """An account and its one access key, as `credentials.json` has it."""
+    """An account, its one access key and its password, as `credentials.json` has it."""
 
-    access_key: str
-    secret_key: str
-    account_id: str
+    access_key: str = Field(default_factory=lambda: _random(_LETTERS, 20))
+    secret_key: str = Field(default_factory=lambda: _random(_LETTERS, 40))
+    account_id: str = Field(default_factory=lambda: _random(string.digits, 12))
     region: str
+    password: str = Field(default_factory=lambda: _random(_LETTERS, 20))
+    alias: str | None = None
+
+    @property
+    def login(self) -> str:
+        """The account's email address."""
+        return f"{self.account_id}@example.com"
 
 
-def _new(account_id: str | None, region: str) -> Account:
-    letters = string.ascii_uppercase + string.digits
-    return Account(
-        access_key="".join(secrets.choice(letters) for _ in range(20)),
-        secret_key="".join(secrets.choice(letters) for _ in range(40)),
-        account_id=account_id or "".join(secrets.choice(string.digits) for _ in range(12)),
-        region=region,
-    )
-
-
-def load(path: Path, account_id: str | None, region: str) -> Account:
+def load(path: Path, account_id: str | None, region: str, alias: str | None = None) -> Account:
     """The account in a credentials file, or a new one that is written there."""
-    if path.exists():
-        account = Account.model_validate_json(path.read_bytes())
-        if account_id in {None, account.account_id} and account.region == region:
-            return account
-        account = account.model_copy(update={"account_id": account_id or account.account_id, "region": region})
-    else:
-        account = _new(account_id, region)
-    write_private(path, json.dumps(account.model_dump(), indent=2) + "\n")
+    former = json.loads(path.read_bytes()) if path.exists() else {}
+    asked = {"account_id": account_id, "alias": alias}
+    account = Account(**{**former, **{name: value for name, value in asked.items() if value}, "region": region})
+    if account.model_dump() != former:
+        write_private(path, json.dumps(account.model_dump(), indent=2) + "\n")
     return account
 
 
 class Gate:
     """Lets requests in that an account has signed."""
 
-    def __init__(self, accounts: list[Account], rate: float | None = None) -> None:
+    def __init__(self, accounts: list[Account], rate: float | None = None, call_rate: float | None = None) -> None:
         self._accounts = {account.access_key: account for account in accounts}
         self._failures: dict[str, int] = {}
         self._locked_until: dict[str, float] = {}
-        self._rate = rate
+        self._rate, self._call_rate = rate, call_rate
         self._recent: dict[str, deque[float]] = {}
 
-    def admit(self, message: Message) -> Account:
-        """The account that signed a request.
+    def admit(self, message: Message, action: str) -> Account:
+        """The account that signed a request for an action.
 
         Raises:
             ApiError: 401 for a request that no account signed, 429 for one too many in a second.
@@ -84,7 +85,8 @@ class Gate:
             self._count_failure(key)
             raise errors.access_denied()
         self._failures.pop(key, None)
-        self._keep_rate(account)
+        self._keep_rate(account.account_id, self._rate, 24)
+        self._keep_rate(f"{account.account_id} {action}", self._call_rate, 25)
         return account
 
     def _is_genuine(self, signature: Signature, account: Account, message: Message) -> bool:
@@ -99,12 +101,12 @@ class Gate:
             self._failures.pop(key)
             self._locked_until[key] = time.monotonic() + _LOCKED_FOR
 
-    def _keep_rate(self, account: Account) -> None:
-        if self._rate is None:
+    def _keep_rate(self, of: str, rate: float | None, code: int) -> None:
+        if rate is None:
             return
-        recent, now = self._recent.setdefault(account.account_id, deque()), time.monotonic()
+        recent, now = self._recent.setdefault(of, deque()), time.monotonic()
         while recent and recent[0] <= now - 1:
             recent.popleft()
-        if len(recent) >= self._rate:
-            raise errors.throttled(24)
+        if len(recent) >= rate:
+            raise errors.throttled(code)
         recent.append(now)

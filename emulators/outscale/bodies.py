@@ -7,64 +7,26 @@ absent, since clients in use send it for lists that they leave out.
 from __future__ import annotations
 
 import json
-import re
 from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_pascal
 
 from emulators.outscale import errors
 from emulators.outscale.records import Architecture, BootMode, VolumeType
-
-_DEVICE = re.compile(r"/dev/(sd|xvd)[b-z][a-z]?")
-_IMAGE_NAME = re.compile(r"[A-Za-z0-9_ ()/.-]{3,128}")
-_TOKEN_LENGTH = 64
-
-
-class _Refused(ValueError):
-    def __init__(self, code: int, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-
-
-def check_image_name(text: str) -> str:
-    """Return a name that an OMI may have.
-
-    Raises:
-        ValueError: it may not.
-    """
-    if _IMAGE_NAME.fullmatch(text) is None:
-        raise _Refused(errors.INVALID_IMAGE_NAME, "ImageName is 3 to 128 letters, digits and _ ()/.-")
-    return text
-
-
-def _check_device(text: str) -> str:
-    if _DEVICE.fullmatch(text) is None:
-        raise _Refused(errors.INVALID_DEVICE_NAME, f"Invalid device name: '{text}'")
-    return text
-
-
-def _check_token(text: str) -> str:
-    if re.fullmatch(r"[A-Za-z0-9-]*", text) is None or len(text) > _TOKEN_LENGTH:
-        raise _Refused(errors.INVALID_VALUE, f"ClientToken is at most {_TOKEN_LENGTH} of A-Z, a-z, 0-9 and -")
-    return text
-
-
-def _check_tag_key(text: str) -> str:
-    if not 1 <= len(text) <= 255:
-        raise _Refused(errors.INVALID_TAG_KEY, "A tag's key is 1 to 255 characters long")
-    return text
-
-
-def _check_tag_value(text: str) -> str:
-    if len(text) > 255:
-        raise _Refused(errors.INVALID_TAG_VALUE, "A tag's value is at most 255 characters long")
-    return text
-
-
-DeviceName = Annotated[str, AfterValidator(_check_device)]
-ImageName = Annotated[str, AfterValidator(check_image_name)]
-ClientToken = Annotated[str, AfterValidator(_check_token)]
+from emulators.outscale.values import (
+    ClientToken,
+    DeviceName,
+    ImageId,
+    ImageName,
+    MappedDeviceName,
+    Refused,
+    SnapshotId,
+    TagKey,
+    TagValue,
+    VmId,
+    VolumeId,
+)
 
 
 class Body(BaseModel):
@@ -87,11 +49,18 @@ class Read(Request):
     results_per_page: Annotated[int, Field(ge=1, le=1000)] | None = None
 
 
+class CheckAuthentication(Request):
+    """`CheckAuthenticationRequest`."""
+
+    login: str
+    password: str
+
+
 class CreateVolume(Request):
     """`CreateVolumeRequest`."""
 
     subregion_name: str
-    snapshot_id: str | None = None
+    snapshot_id: SnapshotId | None = None
     size: int | None = None
     volume_type: VolumeType = "standard"
     iops: int | None = None
@@ -101,7 +70,7 @@ class CreateVolume(Request):
 class UpdateVolume(Request):
     """`UpdateVolumeRequest`."""
 
-    volume_id: str
+    volume_id: VolumeId
     size: int | None = None
     volume_type: VolumeType | None = None
     iops: int | None = None
@@ -110,32 +79,32 @@ class UpdateVolume(Request):
 class LinkVolume(Request):
     """`LinkVolumeRequest`."""
 
-    volume_id: str
-    vm_id: str
+    volume_id: VolumeId
+    vm_id: VmId
     device_name: DeviceName
 
 
 class UnlinkVolume(Request):
     """`UnlinkVolumeRequest`."""
 
-    volume_id: str
+    volume_id: VolumeId
     force_unlink: bool = False
 
 
 class DeleteVolume(Request):
     """`DeleteVolumeRequest`."""
 
-    volume_id: str
+    volume_id: VolumeId
 
 
 class CreateSnapshot(Request):
     """`CreateSnapshotRequest`."""
 
-    volume_id: str | None = None
+    volume_id: VolumeId | None = None
     description: Annotated[str, Field(max_length=255)] = ""
     client_token: ClientToken = ""
     source_region_name: str | None = None
-    source_snapshot_id: str | None = None
+    source_snapshot_id: SnapshotId | None = None
     file_location: str | None = None
     snapshot_size: int | None = None
 
@@ -157,20 +126,20 @@ class PermissionsChange(Body):
 class UpdateSnapshot(Request):
     """`UpdateSnapshotRequest`."""
 
-    snapshot_id: str
+    snapshot_id: SnapshotId
     permissions_to_create_volume: PermissionsChange
 
 
 class DeleteSnapshot(Request):
     """`DeleteSnapshotRequest`."""
 
-    snapshot_id: str
+    snapshot_id: SnapshotId
 
 
 class Bsu(Body):
     """`BsuToCreate`."""
 
-    snapshot_id: str | None = None
+    snapshot_id: SnapshotId | None = None
     volume_size: int | None = None
     volume_type: VolumeType = "standard"
     iops: int | None = None
@@ -180,7 +149,7 @@ class Bsu(Body):
 class BlockDeviceMapping(Body):
     """`BlockDeviceMappingImage`."""
 
-    device_name: str | None = None
+    device_name: MappedDeviceName | None = None
     bsu: Bsu | None = None
     virtual_device_name: str | None = None
 
@@ -190,15 +159,15 @@ class CreateImage(Request):
 
     image_name: ImageName | None = None
     description: Annotated[str, Field(max_length=255)] = ""
-    architecture: Architecture = "x86_64"
+    architecture: Architecture | None = None
     root_device_name: str | None = None
-    block_device_mappings: list[BlockDeviceMapping] = Field(default_factory=list)
-    boot_modes: list[BootMode] = Field(default_factory=list)
-    product_codes: list[str] = Field(default_factory=list)
-    tpm_mandatory: bool = False
-    source_image_id: str | None = None
+    block_device_mappings: list[BlockDeviceMapping] | None = None
+    boot_modes: list[BootMode] | None = None
+    product_codes: list[str] | None = None
+    tpm_mandatory: bool | None = None
+    source_image_id: ImageId | None = None
     source_region_name: str | None = None
-    vm_id: str | None = None
+    vm_id: VmId | None = None
     no_reboot: bool | None = None
     file_location: str | None = None
 
@@ -206,7 +175,7 @@ class CreateImage(Request):
 class UpdateImage(Request):
     """`UpdateImageRequest`."""
 
-    image_id: str
+    image_id: ImageId
     description: Annotated[str, Field(max_length=255)] | None = None
     permissions_to_launch: PermissionsChange | None = None
     product_codes: list[str] | None = None
@@ -215,21 +184,35 @@ class UpdateImage(Request):
 class DeleteImage(Request):
     """`DeleteImageRequest`."""
 
-    image_id: str
+    image_id: ImageId
 
 
 class Tag(Body):
     """`ResourceTag`."""
 
-    key: Annotated[str, AfterValidator(_check_tag_key)]
-    value: Annotated[str, AfterValidator(_check_tag_value)]
+    key: TagKey
+    value: TagValue
 
 
-class ChangeTags(Request):
-    """`CreateTagsRequest` and `DeleteTagsRequest`."""
+class TagToDelete(Body):
+    """`ResourceTag` in `DeleteTagsRequest`: without a value it names tags of any value."""
+
+    key: TagKey
+    value: str | None = None
+
+
+class CreateTags(Request):
+    """`CreateTagsRequest`."""
 
     resource_ids: Annotated[list[str], Field(min_length=1)]
     tags: Annotated[list[Tag], Field(min_length=1)]
+
+
+class DeleteTags(Request):
+    """`DeleteTagsRequest`."""
+
+    resource_ids: Annotated[list[str], Field(min_length=1)]
+    tags: Annotated[list[TagToDelete], Field(min_length=1)]
 
 
 B = TypeVar("B", bound=Body)
@@ -243,7 +226,9 @@ def load(body: bytes) -> dict[str, Any]:
     """
     try:
         loaded = json.loads(body or b"{}")
-    except ValueError:
+        # Half of a surrogate pair is JSON, but no text that could be kept.
+        json.dumps(loaded, ensure_ascii=False).encode()
+    except (ValueError, RecursionError):
         loaded = None
     if not isinstance(loaded, dict):
         raise errors.invalid_value(errors.INVALID_VALUE, "The request body is no JSON object.")
@@ -270,12 +255,12 @@ def parse(model: type[B], loaded: dict[str, Any]) -> B:
         # One that is missing counts more than others that are wrong because of it.
         first = sorted(error.errors(include_url=False), key=lambda e: e["type"] != "missing")[0]
         where = ".".join(str(part) for part in first["loc"])
-        if first["type"] == "missing":
+        if first["type"] in {"missing", "too_short"}:
             raise errors.missing_parameter(where) from None
         if first["type"] == "extra_forbidden":
             raise errors.invalid_parameter(where) from None
         refused = first.get("ctx", {}).get("error")
-        if isinstance(refused, _Refused):
+        if isinstance(refused, Refused):
             raise errors.invalid_value(refused.code, str(refused)) from None
         code = errors.INVALID_TYPE if first["type"].endswith("_type") else errors.INVALID_VALUE
         raise errors.invalid_value(code, f"{where}: {first['msg']}") from None

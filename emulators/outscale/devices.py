@@ -26,6 +26,10 @@ _LOOP_CLR_FD, _LOOP_SET_STATUS64, _LOOP_GET_STATUS64 = 0x4C01, 0x4C04, 0x4C05
 _INFO_SIZE, _FLAGS_AT, _AUTOCLEAR = 232, 52, 4
 
 
+_HELD = Path("/run/lock")
+"""Where regions of this machine tell each other which names they are about to use."""
+
+
 class NameTaken(Exception):
     """Something else on this machine has that device name."""
 
@@ -160,6 +164,23 @@ def attach(backing: Path, node: Path) -> Device:
         raise NameTaken(node) from None
     _find_partitions(device)
     return device
+
+
+def hold(node: Path) -> int:
+    """Keep a name from other regions of this machine until the device is there; it ends when the descriptor is closed.
+
+    Raises:
+        NameTaken: another region is about to use it, or something has it.
+    """
+    if is_taken(node):
+        raise NameTaken(node)
+    held = os.open(_HELD / f"image-bakery-region-{node.name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(held)
+        raise NameTaken(node) from None
+    return held
 
 
 def is_taken(node: Path) -> bool:

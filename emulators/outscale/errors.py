@@ -5,33 +5,49 @@ ApiError
 ├── throttled            429, code 24 (account) or 25 (call); 503, code 6 (platform)
 ├── missing_parameter    400, code 7000
 ├── invalid_parameter    400, code 3001: no parameter of that name
-├── invalid_value        400, codes 4000 to 4111
+├── invalid_combination  400, code 3002: parameters that exclude each other
+├── invalid_value        400, codes 4000 to 4120
 ├── no_such              400, codes 5000 to 5075
 ├── wrong_state          400, codes 6000 to 6009
-├── not_supported        400, code 8000: what this region leaves out
+├── not_supported        400, code 8000: what this region leaves out; 8019: another region
 ├── conflict             409, codes 9000 to 9072
 └── too_many             400, codes 10003 to 10046
+
+Codes from 4000 to 6999 and from 9000 are those of the gateway's error table; the others, and the texts, are those that
+the cloud's own replies have.
 """
 
 from __future__ import annotations
 
-_NO_SUCH = {"image": 5023, "snapshot": 5054, "vm": 5063, "volume": 5064, "subregion": 4081, "resource": 4103}
-_FIELDS = {"image": "ImageId", "snapshot": "SnapshotId", "vm": "VmId", "volume": "VolumeId"}
+_NO_SUCH = {"subregion": 5009, "image": 5023, "resource": 5044, "snapshot": 5054, "vm": 5063, "volume": 5064}
+_FIELDS = {
+    "image": "ImageId",
+    "snapshot": "SnapshotId",
+    "vm": "VmId",
+    "volume": "VolumeId",
+    "subregion": "SubregionName",
+    "resource": "ResourceId",
+}
 _STATES = {"image": 6001, "snapshot": 6003, "vm": 6006, "volume": 6007}
 
 INVALID_MAPPING = 4011
 INVALID_DEVICE_NAME = 4019
+INVALID_ID = 4025
 INVALID_IMAGE_NAME = 4026
 INVALID_IOPS = 4029
-INVALID_PARAMETER_SET = 4046
 INVALID_VALUE = 4047
+INVALID_ROOT_MAPPING = 4057
 INVALID_TAG_KEY = 4069
 INVALID_TAG_VALUE = 4071
+INVALID_VIRTUAL_NAME = 4076
 INVALID_VOLUME_SIZE = 4078
-INVALID_SUBREGION = 4081
 TOKEN_MISMATCH = 4091
-WRONG_RESOURCE_TYPE = 4103
+WRONG_ID_PREFIX = 4104
+MALFORMED_ID = 4105
 INVALID_TYPE = 4108
+WRONG_LOGIN = 4120
+
+OTHER_REGION = 8019
 
 BUSY = 9002
 DEVICE_CONFLICT = 9003
@@ -40,8 +56,20 @@ DUPLICATE_NAME = 9015
 VOLUME_NOT_IN_USE = 9063
 SUBREGION_MISMATCH = 9071
 
-QUOTAS = {"CreateVolume": 10018, "CreateSnapshot": 10026, "CreateImage": 10046, "CreateTags": 10041}
-"""The quota that a create runs into."""
+TOO_MANY_CONCURRENT_SNAPSHOTS = 10008
+TOO_MANY_VOLUMES = 10018
+TOO_MUCH_VOLUME_SIZE = 10024
+TOO_MANY_IOPS = 10025
+TOO_MANY_SNAPSHOTS = 10026
+TOO_MANY_TAGS = 10041
+
+QUOTAS = {
+    "CreateVolume": TOO_MANY_VOLUMES,
+    "CreateSnapshot": TOO_MANY_SNAPSHOTS,
+    "CreateImage": TOO_MANY_SNAPSHOTS,
+    "CreateTags": TOO_MANY_TAGS,
+}
+"""The quota that a call runs into, as a rule. The table has none for OMIs: their snapshots count."""
 
 
 class ApiError(Exception):
@@ -80,6 +108,11 @@ def invalid_parameter(name: str) -> ApiError:
     return ApiError(400, 3001, "InvalidParameter", f"Unknown parameter: {name}")
 
 
+def invalid_combination(names: str) -> ApiError:
+    """Parameters that cannot be given together."""
+    return ApiError(400, 3002, "InvalidParameter", f"Invalid combination of parameters: {names}")
+
+
 def invalid_value(code: int, details: str) -> ApiError:
     """A parameter's value is none that the API takes."""
     return ApiError(400, code, "InvalidParameterValue", details)
@@ -95,9 +128,9 @@ def wrong_state(kind: str, resource_id: str, state: str) -> ApiError:
     return ApiError(400, _STATES[kind], "InvalidState", f"The {kind} '{resource_id}' is in state '{state}'.")
 
 
-def not_supported(details: str) -> ApiError:
+def not_supported(details: str, code: int = 8000) -> ApiError:
     """The cloud could do it, this region cannot."""
-    return ApiError(400, 8000, "OperationNotSupported", details)
+    return ApiError(400, code, "OperationNotSupported", details)
 
 
 def conflict(code: int, details: str) -> ApiError:

@@ -1,9 +1,10 @@
-"""Linking volumes to the VM that this machine is: a link brings a block device, its end takes it away."""
+"""Linking volumes to the VMs that this machine plays: a link brings a block device, its end takes it away."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Awaitable
 from pathlib import Path
 from typing import TypeVar
@@ -12,8 +13,8 @@ from emulators.machines.disks import copy_disk
 from emulators.outscale import bodies, devices, errors
 from emulators.outscale.accounts import Account
 from emulators.outscale.devices import Device, NameTaken
-from emulators.outscale.records import Link, LinkState, Volume, VolumeState
-from emulators.outscale.region import OutscaleRegion
+from emulators.outscale.records import Link, LinkState, Vm, Volume, VolumeState
+from emulators.outscale.region import OutscaleRegion, slower
 from emulators.region.faults import Struck
 from emulators.region.sources import GIB
 
@@ -39,19 +40,50 @@ def link(region: OutscaleRegion, account: Account, body: bodies.LinkVolume, stru
         raise errors.conflict(
             errors.SUBREGION_MISMATCH, f"'{volume.id}' is in {volume.subregion}, '{vm.id}' in {vm.subregion}"
         )
-    if any(other.link and other.link.device == body.device_name for other in region.volumes):
-        raise errors.conflict(errors.DEVICE_IN_USE, f"The device '{body.device_name}' is in use.")
-    if region.has_devices and devices.is_taken(Path(body.device_name)):
-        raise errors.conflict(errors.DEVICE_CONFLICT, f"The VM has something else named '{body.device_name}'.")
+    _check_free(region, vm, body.device_name)
+    held = _hold(region, body.device_name)
     volume.state, volume.link = VolumeState.IN_USE, Link(vm_id=vm.id, device=body.device_name)
     region.volumes.save(volume)
     hang = struck.by("link_hangs")
-    delay = region.times.link + (hang.number("seconds", 3600) if hang else 0)
-    region.spawn(volume, _attach(region, volume, volume.link, delay))
+    delay = region.times.link + slower(struck) + (hang.number("seconds", 3600) if hang else 0)
+    _let_name_go(region, volume)
+    region.names[volume.id] = held
+    region.spawn(volume, _attach(region, volume, volume.link, delay, fails=struck.by("link_fails") is not None))
 
 
-async def _attach(region: OutscaleRegion, volume: Volume, link: Link, delay: float) -> None:
+def _hold(region: OutscaleRegion, name: str) -> int | None:
+    """Keep a name from other regions of this machine, whose VM is the same one."""
+    if not region.has_devices:
+        return None
+    try:
+        return devices.hold(Path(name))
+    except NameTaken:
+        raise _conflict(name) from None
+
+
+def _let_name_go(region: OutscaleRegion, volume: Volume) -> None:
+    if (held := region.names.pop(volume.id, None)) is not None:
+        os.close(held)
+
+
+def _conflict(name: str) -> errors.ApiError:
+    return errors.conflict(errors.DEVICE_CONFLICT, f"The VM has something else named '{name}'.")
+
+
+def _check_free(region: OutscaleRegion, vm: Vm, name: str) -> None:
+    """Refuse a device name that something has, or that is kept for a volume that is being linked."""
+    holders = {other.link.vm_id for other in region.volumes if other.link and other.link.device == name}
+    if vm.id in holders:
+        raise errors.conflict(errors.DEVICE_IN_USE, f"The device '{name}' is in use.")
+    if region.has_devices and holders:
+        raise _conflict(name)
+
+
+async def _attach(region: OutscaleRegion, volume: Volume, link: Link, delay: float, *, fails: bool = False) -> None:
     await asyncio.sleep(delay)
+    if fails:
+        _free(region, volume)
+        return
     device = None
     if region.has_devices:
         try:
@@ -70,6 +102,7 @@ async def _attach(region: OutscaleRegion, volume: Volume, link: Link, delay: flo
 def _linked(region: OutscaleRegion, volume: Volume, link: Link, device: Device | None) -> None:
     if device is not None:
         region.devices[volume.id] = device
+    _let_name_go(region, volume)
     link.state = LinkState.ATTACHED
     region.volumes.save(volume)
 
@@ -82,11 +115,12 @@ async def _follow(device: Device) -> None:
 
 def _free(region: OutscaleRegion, volume: Volume) -> None:
     region.devices.pop(volume.id, None)
+    _let_name_go(region, volume)
     volume.link, volume.state = None, VolumeState.AVAILABLE
     region.volumes.save(volume)
 
 
-def unlink(region: OutscaleRegion, account: Account, body: bodies.UnlinkVolume) -> None:
+def unlink(region: OutscaleRegion, account: Account, body: bodies.UnlinkVolume, struck: Struck) -> None:
     """Begin to unlink a volume. While something on the VM uses it the volume stays `detaching`, unless forced.
 
     Raises:
@@ -99,11 +133,11 @@ def unlink(region: OutscaleRegion, account: Account, body: bodies.UnlinkVolume) 
         raise errors.wrong_state("volume", volume.id, volume.link.state)
     volume.link.state = LinkState.DETACHING
     region.volumes.save(volume)
-    region.spawn(volume, _cut(region, volume) if body.force_unlink else _detach(region, volume))
+    region.spawn(volume, _cut(region, volume) if body.force_unlink else _detach(region, volume, slower(struck)))
 
 
-async def _detach(region: OutscaleRegion, volume: Volume) -> None:
-    await asyncio.sleep(region.times.unlink)
+async def _detach(region: OutscaleRegion, volume: Volume, slower: float = 0) -> None:
+    await asyncio.sleep(region.times.unlink + slower)
     device = await _device(region, volume)
     while device is not None and not await _whole(asyncio.to_thread(device.try_detach)):
         device.follow_partitions()
@@ -170,6 +204,8 @@ async def take_away(region: OutscaleRegion) -> None:
         if volume.link is None or not region.has_devices:
             continue
         await asyncio.to_thread(_let_go, region, volume)
+    for volume in region.volumes:
+        _let_name_go(region, volume)
     region.devices.clear()
 
 

@@ -1,4 +1,4 @@
-"""The metadata service of the VM that this machine is."""
+"""The metadata service of the VMs that this machine plays."""
 
 from __future__ import annotations
 
@@ -11,11 +11,20 @@ from emulators.outscale.region import Place
 
 
 def metadata_app(place: Place) -> Starlette:
-    """`GET /latest/meta-data/instance-id` and `…/placement/availability-zone`, as plain text."""
-    leaves = {"instance-id": place.vm_id, "placement/availability-zone": place.subregion}
+    """`GET /latest/meta-data/instance-id` and `…/placement/availability-zone`, as plain text.
+
+    They speak of the VM that this machine is. Another of its VMs has them below `/ID`.
+    """
 
     async def leaf(request: Request) -> Response:
-        found = leaves.get(request.path_params["leaf"])
+        vm_id = request.path_params.get("vm", place.vm_id)
+        leaves = {"instance-id": vm_id, "placement/availability-zone": place.vms.get(vm_id)}
+        found = leaves.get(request.path_params["leaf"]) if vm_id in place.vms else None
         return PlainTextResponse(found) if found is not None else PlainTextResponse("Not Found", 404)
 
-    return Starlette(routes=[Route("/{version}/meta-data/{leaf:path}", leaf)])
+    return Starlette(
+        routes=[
+            Route("/{version}/meta-data/{leaf:path}", leaf),
+            Route("/{vm}/{version}/meta-data/{leaf:path}", leaf),
+        ]
+    )

@@ -15,13 +15,14 @@ def change(former: Permissions, asked: PermissionsChange) -> Permissions:
     Raises:
         ApiError: both or none of them are given, or something that is no account id.
     """
-    if (asked.additions is None) == (asked.removals is None):
-        raise errors.invalid_value(errors.INVALID_PARAMETER_SET, "Either Additions or Removals")
+    if asked.additions is not None and asked.removals is not None:
+        raise errors.invalid_combination("Additions, Removals")
     part = asked.additions or asked.removals
-    assert part is not None
+    if part is None:
+        raise errors.missing_parameter("Additions or Removals")
     for account_id in part.account_ids:
-        if re.fullmatch(r"\d{12}", account_id) is None:
-            raise errors.invalid_value(errors.INVALID_VALUE, f"'{account_id}' is no account id")
+        if re.fullmatch(r"\d{12}", account_id, re.ASCII) is None:
+            raise errors.invalid_value(errors.MALFORMED_ID, f"The AccountId '{account_id}' is malformed.")
     if asked.additions is not None:
         accounts = list(dict.fromkeys([*former.account_ids, *part.account_ids]))
         return Permissions(account_ids=accounts, global_permission=former.global_permission or part.global_permission)

@@ -16,6 +16,10 @@ BootMode = Literal["legacy", "uefi"]
 Architecture = Literal["i386", "x86_64"]
 
 
+EVERYONE = "*"
+"""Stands for all accounts among those that see a resource."""
+
+
 def now() -> datetime:
     """The time of a change."""
     return datetime.now(UTC)
@@ -47,6 +51,7 @@ class LinkState(StrEnum):
 class SnapshotState(StrEnum):
     """The states of a snapshot that this region knows."""
 
+    QUEUED = "pending/queued"
     PENDING = "pending"
     COMPLETED = "completed"
     ERROR = "error"
@@ -72,6 +77,15 @@ class Resource(Record):
         """The account's id."""
         return self.account_id
 
+    @property
+    def viewers(self) -> frozenset[str]:
+        """Which accounts see it."""
+        return frozenset({self.account_id})
+
+    def is_seen_by(self, account_id: str) -> bool:
+        """Whether an account owns it or may use it."""
+        return not self.viewers.isdisjoint({account_id, EVERYONE})
+
 
 class Permissions(BaseModel):
     """Who else may use a resource."""
@@ -85,17 +99,15 @@ class Shared(Resource):
 
     permissions: Permissions = Field(default_factory=Permissions)
 
-    def is_seen_by(self, account_id: str) -> bool:
-        """Whether an account owns it or may use it."""
-        return (
-            self.account_id == account_id
-            or self.permissions.global_permission
-            or account_id in self.permissions.account_ids
-        )
+    @property
+    def viewers(self) -> frozenset[str]:
+        """Its owner, and those who may use it."""
+        everyone = {EVERYONE} if self.permissions.global_permission else set()
+        return frozenset({self.account_id, *self.permissions.account_ids}) | everyone
 
 
 class Vm(Resource):
-    """A VM: the one that this machine is."""
+    """A VM: the one that this machine is, or another one of its owner."""
 
     subregion: str
 
@@ -129,8 +141,13 @@ class Snapshot(Shared):
     volume_size: int
     description: str = ""
     source_snapshot_id: str | None = None
-    state: SnapshotState = SnapshotState.PENDING
+    state: SnapshotState = SnapshotState.QUEUED
     progress: int = 0
+
+    @property
+    def is_being_made(self) -> bool:
+        """Whether its blocks are still to be copied."""
+        return self.state in {SnapshotState.QUEUED, SnapshotState.PENDING}
 
 
 class Mapping(BaseModel):
@@ -155,6 +172,8 @@ class Image(Shared):
     boot_modes: list[BootMode]
     product_codes: list[str]
     tpm_mandatory: bool = False
+    source_image_id: str | None = None
+    """For a copy: of what."""
     state: ImageState = ImageState.PENDING
     state_comment: str | None = None
     source_mark: str | None = None

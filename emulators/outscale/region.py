@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
-from dataclasses import dataclass
+from collections.abc import Coroutine, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 from weakref import WeakValueDictionary
@@ -14,34 +14,27 @@ from emulators.outscale import errors
 from emulators.outscale.accounts import Account, Gate
 from emulators.outscale.devices import Device
 from emulators.outscale.records import Image, Resource, Shared, Snapshot, Vm, Volume
-from emulators.region.faults import Faults
-from emulators.region.records import Collection
+from emulators.outscale.shelves import Shelf
+from emulators.outscale.times import Times
+from emulators.region.faults import Faults, Struck
 from emulators.region.requests import RequestLog
 
 log = logging.getLogger(__name__)
 
-FAULT_KINDS = frozenset({"quota", "throttle", "volume_error", "snapshot_error", "image_failed", "link_hangs"})
+FAULT_KINDS = frozenset(
+    {"quota", "throttle", "slow", "volume_error", "snapshot_error", "image_failed", "link_fails", "link_hangs"}
+)
 """Faults that only this region knows.
 
-`quota` and `throttle` refuse a call (`code` chooses the error of the table). `volume_error`, `snapshot_error` and
-`image_failed` let what a create makes end in that state. `link_hangs` keeps a link `attaching` for `seconds`.
+`quota` and `throttle` refuse a call (`code` chooses the error of the table). `slow` lets the work that a call begins
+take `seconds` longer. `volume_error`, `snapshot_error` and `image_failed` let what a create makes end in that state.
+`link_fails` ends a link before it is `attached`; `link_hangs` keeps it `attaching` for `seconds`.
 """
 
+VENDOR = "000000000001"
+"""The account that owns public OMIs, which nobody has the keys of."""
 
-@dataclass(frozen=True)
-class Times:
-    """How long the cloud takes, in seconds."""
-
-    volume: float = 0.0
-    """From `creating` to `available`."""
-    link: float = 0.0
-    """From `attaching` to `attached`."""
-    unlink: float = 0.0
-    """From `detaching` to the end of the link, once the device is free."""
-    snapshot: float = 0.0
-    """From `pending` to `completed`."""
-    image: float = 0.0
-    """From `pending` to `available`."""
+VENDOR_ALIAS = "Outscale"
 
 
 @dataclass(frozen=True)
@@ -51,11 +44,19 @@ class Place:
     region: str = "eu-west-2"
     subregion: str = "eu-west-2a"
     vm_id: str = "i-00000001"
+    other_vms: dict[str, str] = field(default_factory=dict)
+    """Further VMs of the same account, and the subregion of each. This machine plays them, too: they share its
+    devices."""
+
+    @property
+    def vms(self) -> dict[str, str]:
+        """Every VM, and its subregion."""
+        return {self.vm_id: self.subregion, **self.other_vms}
 
     @property
     def subregions(self) -> list[str]:
         """All subregions."""
-        return sorted({f"{self.region}a", f"{self.region}b", self.subregion})
+        return sorted({f"{self.region}a", f"{self.region}b", *self.vms.values()})
 
 
 S = TypeVar("S", bound=Shared)
@@ -71,46 +72,58 @@ class OutscaleRegion:
         accounts: list[Account],
         *,
         times: Times,
+        limits: Mapping[str, int] | None = None,
         rate: float | None = None,
+        call_rate: float | None = None,
         devices: bool = True,
     ) -> None:
         # The kernel names the files of loop devices by their real paths.
         self.directory = directory.resolve()
         self.place = place
         self.times = times
+        self.limits = dict(limits or {})
+        """What each account may have at most, by quota; 0 and absent are no limit."""
         self.has_devices = devices
         """Whether linked volumes become block devices; that needs root."""
         self.accounts = accounts
-        self.gate = Gate(accounts, rate)
+        self.gate = Gate(accounts, rate, call_rate)
+        self._aliases = {VENDOR: VENDOR_ALIAS, **{a.account_id: a.alias for a in accounts if a.alias}}
         self.requests = RequestLog()
         self.faults = Faults(FAULT_KINDS)
 
         records = self.directory / "records"
-        self.vms = Collection(records / "vms", Vm)
-        self.volumes = Collection(records / "volumes", Volume)
-        self.snapshots = Collection(records / "snapshots", Snapshot)
-        self.images = Collection(records / "images", Image)
+        self.vms = Shelf(records / "vms", Vm)
+        self.volumes = Shelf(records / "volumes", Volume)
+        self.snapshots = Shelf(records / "snapshots", Snapshot)
+        self.images = Shelf(records / "images", Image)
         for room in ("volumes", "snapshots"):
             (self.directory / room).mkdir(exist_ok=True, mode=0o700)
-        self._place_vm()
+        self._place_vms()
 
         self.devices: dict[str, Device] = {}
         """The block devices of linked volumes, by volume."""
+        self.names: dict[str, int | None] = {}
+        """What keeps the device names of volumes that are being linked from other regions, by volume."""
         self._jobs: dict[str, asyncio.Task[None]] = {}
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
-    def _place_vm(self) -> None:
+    def _place_vms(self) -> None:
         for former in self.vms:
-            if former.id != self.place.vm_id:
+            if former.id not in self.place.vms:
                 self.vms.delete(former.id)
-        vm = self.vms.get(self.place.vm_id) or Vm(id=self.place.vm_id, account_id="", subregion="")
-        vm.account_id, vm.subregion = self.owner.account_id, self.place.subregion
-        self.vms.save(vm)
+        for vm_id, subregion in self.place.vms.items():
+            vm = self.vms.get(vm_id) or Vm(id=vm_id, account_id="", subregion="")
+            vm.account_id, vm.subregion = self.owner.account_id, subregion
+            self.vms.save(vm)
 
     @property
     def owner(self) -> Account:
         """The account of the VM that this machine is."""
         return self.accounts[0]
+
+    def alias(self, account_id: str) -> str | None:
+        """The alias of an account, if it has one."""
+        return self._aliases.get(account_id)
 
     def path(self, record: Volume | Snapshot) -> Path:
         """The disk file of a volume or snapshot."""
@@ -136,16 +149,16 @@ class OutscaleRegion:
         """An OMI that an account may see, or that it owns."""
         return self._shared(self.images, "image", account, image_id, own=own)
 
-    def _shared(self, collection: Collection[S], kind: str, account: Account, record_id: str, *, own: bool) -> S:
+    def _shared(self, collection: Shelf[S], kind: str, account: Account, record_id: str, *, own: bool) -> S:
         found = collection.get(record_id)
         if found is None or not found.is_seen_by(account.account_id):
             raise errors.no_such(kind, record_id)
         if own and found.account_id != account.account_id:
-            raise errors.access_denied(4, f"The {kind} '{record_id}' belongs to another account.")
+            raise errors.access_denied(5, f"The {kind} '{record_id}' belongs to another account.")
         return found
 
     def vm(self, account: Account, vm_id: str) -> Vm:
-        """A VM of an account: the owner's one, which is this machine."""
+        """A VM of an account. Only the owner has any."""
         found = self.vms.get(vm_id)
         if found is None or found.account_id != account.account_id:
             raise errors.no_such("vm", vm_id)
@@ -239,6 +252,12 @@ class OutscaleRegion:
         root = next((m for m in image.mappings if m.device == image.root_device), None)
         snapshot = self.snapshots.get(root.snapshot_id) if root and root.snapshot_id else None
         return str(self.path(snapshot)) if snapshot else None
+
+
+def slower(struck: Struck) -> float:
+    """Seconds that a request's work takes longer than it should."""
+    fault = struck.by("slow")
+    return fault.number("seconds", 60) if fault else 0
 
 
 async def _after(former: asyncio.Task[None] | None, job: Coroutine[Any, Any, None]) -> None:

@@ -10,21 +10,19 @@ from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from emulators.outscale import accounts, images, links, snapshots, volumes
+from emulators.outscale import accounts, images, installed, links, snapshots, volumes
 from emulators.outscale.accounts import Account
 from emulators.outscale.app import api_app
+from emulators.outscale.control import outscale_control_app
 from emulators.outscale.metadata import metadata_app
-from emulators.outscale.records import ImageState, SnapshotState, VolumeState
-from emulators.outscale.region import OutscaleRegion, Place, Times
-from emulators.region.control import control_app
+from emulators.outscale.records import ImageState, VolumeState
+from emulators.outscale.region import VENDOR, OutscaleRegion, Place
+from emulators.outscale.times import Times
 from emulators.region.home import Home, RegionError
 from emulators.region.server import listen, serving, stop_signals, url
 from emulators.region.sources import Source
 
 log = logging.getLogger(__name__)
-
-VENDOR = "000000000001"
-"""The account that owns public OMIs, which nobody has the keys of."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +38,15 @@ class Options:
     place: Place = field(default_factory=Place)
     account: str | None = None
     other_accounts: list[str] = field(default_factory=list)
+    aliases: dict[str, str] = field(default_factory=dict)
+    """By account id."""
     times: Times = field(default_factory=Times)
+    limits: dict[str, int] = field(default_factory=dict)
+    """By quota."""
     rate: float | None = None
+    call_rate: float | None = None
+    crowd: int = 0
+    """Public OMIs and volumes that are to be there, which no build has made."""
     devices: bool = True
 
 
@@ -79,16 +84,23 @@ async def running(options: Options) -> AsyncIterator[Running]:
             options.place,
             _accounts(options),
             times=options.times,
+            limits=options.limits,
             rate=options.rate,
+            call_rate=options.call_rate,
             devices=options.devices,
         )
         try:
             await _settle(region)
             for source in options.sources:
-                await images.install(region, region.owner.account_id, source, public=False)
+                await installed.install(region, region.owner.account_id, source, public=False)
             for source in options.public_sources:
-                await images.install(region, VENDOR, source, public=True)
-            apps = [(api_app(region), api), (control_app(region), control), (metadata_app(options.place), metadata)]
+                await installed.install(region, VENDOR, source, public=True)
+            installed.crowd(region, options.crowd)
+            apps = [
+                (api_app(region), api),
+                (outscale_control_app(region), control),
+                (metadata_app(options.place), metadata),
+            ]
             async with serving(apps):
                 yield Running(region, f"{url(api)}/api/v1", url(control), url(metadata))
         finally:
@@ -98,16 +110,22 @@ async def running(options: Options) -> AsyncIterator[Running]:
 
 def _accounts(options: Options) -> list[Account]:
     directory, region = options.home.directory, options.place.region
-    others = [accounts.load(directory / f"credentials-{name}.json", name, region) for name in options.other_accounts]
-    return [accounts.load(directory / "credentials.json", options.account, region), *others]
+
+    def load(file: str, account_id: str | None) -> Account:
+        path = directory / file
+        account = accounts.load(path, account_id, region)
+        alias = options.aliases.get(account.account_id)
+        return accounts.load(path, account_id, region, alias) if alias else account
+
+    others = [load(f"credentials-{account_id}.json", account_id) for account_id in options.other_accounts]
+    return [load("credentials.json", options.account), *others]
 
 
 async def _settle(region: OutscaleRegion) -> None:
     """Take up everything where a former process left it."""
     links.let_go_of_strangers(region)
     for snapshot in region.snapshots:
-        if snapshot.state is SnapshotState.PENDING:
-            await snapshots.settle(region, snapshot)
+        await snapshots.settle(region, snapshot)
     for volume in region.volumes:
         if volume.link is not None:
             await links.settle(region, volume)
@@ -130,6 +148,7 @@ def ready_line(options: Options, served: Running) -> dict[str, Any]:
         "region": options.place.region,
         "subregion": options.place.subregion,
         "vm_id": options.place.vm_id,
+        "other_vms": sorted(options.place.other_vms),
         "pid": os.getpid(),
     }
 

@@ -1,19 +1,13 @@
-"""What clients see: each record as its schema in the API document has it, and lists as pages."""
+"""What clients see: each record as its schema in the API document has it."""
 
 from __future__ import annotations
 
-import base64
-import json
-from collections.abc import Callable
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any
 
-from emulators.outscale import errors
-from emulators.outscale.bodies import Read
 from emulators.outscale.records import Image, Mapping, Permissions, Snapshot, Volume
 
 Json = dict[str, Any]
-R = TypeVar("R")
 
 
 def date(moment: datetime) -> str:
@@ -54,7 +48,7 @@ def volume(record: Volume) -> Json:
             "State": record.state,
             "Size": record.size,
             "VolumeType": record.volume_type,
-            "Iops": record.iops,
+            "Iops": _performance(record),
             "SnapshotId": record.snapshot_id,
             "SubregionName": record.subregion,
             "CreationDate": date(record.creation_date),
@@ -65,8 +59,15 @@ def volume(record: Volume) -> Json:
     )
 
 
-def snapshot(record: Snapshot) -> Json:
-    """`Snapshot`."""
+def _performance(record: Volume) -> int | None:
+    """The IOPS that are provisioned for an io1 volume, and the baseline of a gp2 volume."""
+    if record.volume_type == "gp2":
+        return min(max(100, 3 * record.size), 10000)
+    return record.iops
+
+
+def snapshot(record: Snapshot, alias: str | None = None) -> Json:
+    """`Snapshot`. `alias` is the owner's."""
     return _without_nulls(
         {
             "SnapshotId": record.id,
@@ -75,6 +76,7 @@ def snapshot(record: Snapshot) -> Json:
             "Description": record.description,
             "VolumeId": record.volume_id,
             "VolumeSize": record.volume_size,
+            "AccountAlias": alias,
             "AccountId": record.account_id,
             "CreationDate": date(record.creation_date),
             "ClientToken": record.name or None,
@@ -97,19 +99,24 @@ def _mapping(of: Mapping) -> Json:
     return {"DeviceName": of.device, "Bsu": _without_nulls(bsu)}
 
 
-def image(record: Image) -> Json:
-    """`Image`."""
+def image(record: Image, alias: str | None = None) -> Json:
+    """`Image`. `alias` is the owner's."""
+    return _without_nulls(_image(record, alias))
+
+
+def _image(record: Image, alias: str | None) -> Json:
     return {
         "ImageId": record.id,
         "ImageName": record.name,
         "ImageType": "machine",
         "Description": record.description,
+        "AccountAlias": alias,
         "AccountId": record.account_id,
         "Architecture": record.architecture,
         "BlockDeviceMappings": [_mapping(mapping) for mapping in record.mappings],
         "BootModes": record.boot_modes,
         "CreationDate": date(record.creation_date),
-        "FileLocation": f"{record.account_id}/{record.name}",
+        "FileLocation": f"{alias or record.account_id}/{record.name}",
         "PermissionsToLaunch": _permissions(record.permissions),
         "ProductCodes": record.product_codes,
         "RootDeviceName": record.root_device,
@@ -125,29 +132,3 @@ def image(record: Image) -> Json:
         "Tags": tags(record.tags),
         "TpmMandatory": record.tpm_mandatory,
     }
-
-
-def page(key: str, found: list[R], read: Read, view: Callable[[R], Json], order: Callable[[R], list[str]]) -> Json:
-    """One page of what was found, as `ResultsPerPage` and `NextPageToken` ask for it.
-
-    The token names the last record of the page, so that what comes and goes meanwhile shifts nothing.
-    """
-    found = sorted(found, key=order)
-    if read.next_page_token is not None:
-        last = _last(read.next_page_token)
-        found = [record for record in found if order(record) > last]
-    shown = found[: read.results_per_page] if read.results_per_page else found
-    content: Json = {key: [view(record) for record in shown]}
-    if len(shown) < len(found):
-        content["NextPageToken"] = base64.b64encode(json.dumps(order(shown[-1])).encode()).decode()
-    return content
-
-
-def _last(token: str) -> list[str]:
-    try:
-        last = json.loads(base64.b64decode(token, validate=True))
-    except ValueError:
-        last = None
-    if not isinstance(last, list) or not all(isinstance(part, str) for part in last):
-        raise errors.invalid_value(errors.INVALID_VALUE, "NextPageToken is not valid.")
-    return last

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from emulators.outscale import devices
+from emulators.outscale import devices, service
+from emulators.outscale.app import api_app
 from tests.emulators.outscale import needs
 from tests.emulators.outscale.api_document import ApiDocument, document_path
 from tests.emulators.outscale.kitchen import Client, Kitchen
+from tests.emulators.outscale.replies import Checked
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
@@ -21,6 +23,17 @@ def api_document() -> ApiDocument | None:
     """None where the document is not at hand: the replies are then checked by the tests' own words alone."""
     path = document_path()
     return ApiDocument(path) if path else None
+
+
+@pytest.fixture(autouse=True)
+def every_reply(monkeypatch: pytest.MonkeyPatch, api_document: ApiDocument | None) -> Iterator[None]:
+    """Holds every reply of every region that serves in this process against the document."""
+    wrong: list[str] = []
+    if api_document is not None:
+        document = api_document
+        monkeypatch.setattr(service, "api_app", lambda region: Checked(api_app(region), document, wrong))
+    yield
+    assert wrong == []
 
 
 @pytest.fixture

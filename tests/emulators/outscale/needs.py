@@ -31,3 +31,10 @@ def curl() -> str:
     if found is None:
         _missing("curl is not installed: apt-get install curl")
     return found
+
+
+def ip() -> str:
+    found = shutil.which("ip", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+    if found is None:
+        _missing("ip is not installed: apt-get install iproute2")
+    return found

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from emulators.outscale import devices
+from emulators.outscale.times import Times
 from emulators.region.home import RegionError
 from tests.emulators.outscale.kitchen import VM, Client, Json, Kitchen, partition_table, until
 
@@ -48,6 +49,13 @@ def is_block_device(node: str) -> bool:
 def put(node: str, content: bytes) -> None:
     with Path(node).open("r+b" if is_there(node) else "wb", buffering=0) as file:
         file.write(content)
+
+
+def no_device_of(kitchen: Kitchen) -> Callable[[], Any]:
+    async def look() -> bool:
+        return not [path for _, path in devices.loops() if path.is_relative_to(kitchen.home.directory)]
+
+    return look
 
 
 def exists(node: str) -> Callable[[], Any]:
@@ -227,7 +235,7 @@ async def test_a_stopped_region_leaves_no_device_and_links_again_when_it_starts(
         assert is_there(f"{node}1")
     assert not is_there(node)
     assert not is_there(f"{node}1")
-    assert not [path for _, path in devices.loops() if path.is_relative_to(kitchen.home.directory)]
+    await until(no_device_of(kitchen))  # whoever has just looked at it may still have it open
     async with kitchen.open(devices=True) as client:
         await client.volume_becomes(volume, "in-use", "attached")
         await until(exists(f"{node}1"))
@@ -246,10 +254,7 @@ async def test_a_region_that_stops_under_a_mount_leaves_nothing_once_it_is_unmou
     assert not is_there(node)
     await run("umount", mount)
 
-    async def none() -> bool:
-        return not [path for _, path in devices.loops() if path.is_relative_to(kitchen.home.directory)]
-
-    await until(none)
+    await until(no_device_of(kitchen))
 
 
 async def test_without_root_the_region_says_what_it_needs(kitchen: Kitchen, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -257,3 +262,19 @@ async def test_without_root_the_region_says_what_it_needs(kitchen: Kitchen, monk
     with pytest.raises(RegionError, match="takes root"):
         async with kitchen.open(devices=True):
             pass
+
+
+async def test_a_name_that_another_region_of_this_machine_is_about_to_use_is_refused(
+    kitchen: Kitchen, device_name: Name, tmp_path: Path
+) -> None:
+    node = device_name()
+    (tmp_path / "other").mkdir()
+    other = Kitchen(tmp_path / "other", None)
+    async with kitchen.open(devices=True, times=Times(link=600)) as slow, other.open(devices=True) as quick:
+        first, second = await slow.volume(), await quick.volume()
+        body = {"VmId": VM, "DeviceName": node}
+        await slow.call("LinkVolume", VolumeId=first["VolumeId"], **body)
+        assert await quick.refused("LinkVolume", VolumeId=second["VolumeId"], **body) == (409, "9003")
+        await slow.unlink(first, ForceUnlink=True)
+        await quick.link(second, node)
+        await quick.unlink(second)

@@ -67,6 +67,14 @@ async def test_a_reply_that_is_lost_has_done_its_work(client: Client) -> None:
     assert (logged["operation"], logged["status"], logged["description"]) == ("CreateVolume", 0, "lost")
 
 
+async def test_each_call_has_a_rate_of_its_own(kitchen: Kitchen) -> None:
+    async with kitchen.open(call_rate=1) as client:
+        # However slow the machine is, two of these come in the same second.
+        replies = {await client.refused("ReadVms", Nonsense=1) for _ in range(20)}
+        assert replies == {(400, "3001"), (429, "25")}
+        assert await client.refused("ReadVolumes", Nonsense=1) == (400, "3001")
+
+
 async def test_each_account_has_a_rate(kitchen: Kitchen) -> None:
     async with kitchen.open(rate=5, other_accounts=["000000000042"]) as client:
         codes = [(await client.send("ReadRegions")).status_code for _ in range(8)]

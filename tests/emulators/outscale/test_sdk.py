@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,14 @@ import pytest
 
 from emulators.outscale.actions import ACTIONS
 from tests.emulators.outscale import needs
+from tests.emulators.outscale.api_document import ApiDocument
 from tests.emulators.outscale.served import Served
 
 
 @pytest.fixture
-def gateway(tmp_path: Path, no_device_left: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def gateway(
+    tmp_path: Path, no_device_left: None, monkeypatch: pytest.MonkeyPatch, api_document: ApiDocument | None
+) -> Iterator[Any]:
     needs.sdk()
     from osc_sdk_python import Gateway  # type: ignore[import-untyped]
 
@@ -31,8 +35,14 @@ def gateway(tmp_path: Path, no_device_left: None, monkeypatch: pytest.MonkeyPatc
             limiter_max_requests=1000,
         )
         made.served = served
+        if api_document is not None:
+            made.call.session.hooks["response"].append(partial(_check, api_document))
         yield made
         made.call.close()
+
+
+def _check(document: ApiDocument, response: Any, **_: Any) -> None:
+    document.check_reply(response.request.path_url, response.status_code, response.headers, response.content)
 
 
 def _until(look: Callable[[], Any]) -> Any:
@@ -46,6 +56,9 @@ def _until(look: Callable[[], Any]) -> Any:
 def test_it_walks_all_calls(gateway: Any, device_name: Callable[[], str]) -> None:
     ready, node = gateway.served.ready, device_name()
     assert gateway.ReadAccounts()["Accounts"][0]["AccountId"] == gateway.served.credentials["account_id"]
+    login = f"{gateway.served.credentials['account_id']}@example.com"
+    gateway.CheckAuthentication(Login=login, Password=gateway.served.credentials["password"])
+    assert gateway.ReadQuotas(Filters={"QuotaNames": ["volume_limit"]})["QuotaTypes"][0]["Quotas"]
     assert gateway.ReadRegions()["Regions"]
     assert gateway.ReadSubregions()["Subregions"]
     assert gateway.ReadVms()["Vms"][0]["VmId"] == ready["vm_id"]
