@@ -20,14 +20,17 @@ Each says what happened, to which resource, why, and what to do next:
     │       ├── Throttled        too many requests
     │       ├── CapacityExhausted   no room: quota, addresses or hardware
     │       └── ServiceFault     the cloud is at fault: passes, as a rule
+    ├── Ambiguous                a name leads to more than one resource
     ├── NotOurs                  a resource has the name that we need, and another owner
+    ├── NothingKept              there is nothing kept of the build that is to be resumed
     ├── WaitExpired              a deadline came before what was waited for
     ├── EndedBadly               what was waited for ended in a state from which it never comes
     ├── CommunicatorError        the guest cannot be reached or talked to
     │   ├── CannotConnect        SSH never came up: what was tried, and what answered
-    │   ├── HostKeyChanged       the guest's host key is another than at first contact
+    │   ├── HostKeyChanged       a host key is another than at first contact, or than the one that was given
     │   └── ConnectionLost       the connection broke in the middle of something
     ├── ProvisionerFailed        a provisioner ended with an exit code that is not valid
+    ├── RecordMismatch           what a kept system has already had is not what the definition says now
     └── LeftBehind               teardown could not remove everything: what is left, and how to remove it
 """
 
@@ -46,11 +49,13 @@ class BakeryError(Exception):
         self.resource = resource
         self.why = why
         self.hint = hint
+        self.step = ""
+        """The build step that failed with it, once that is known."""
 
     def __str__(self) -> str:
         text = f"{self.resource}: {self.what}" if self.resource else self.what
         if self.why:
-            text += f": {self.why}"
+            text += f":{self.why}" if self.why.startswith("\n") else f": {self.why}"
         if self.hint:
             text += f"\n  → {self.hint}"
         return text
@@ -68,9 +73,14 @@ class Mistake:
     """What was given, as text; empty for secrets and for what is missing."""
     line: int | None = None
     """Line of the YAML file, counted from 1, where there is a file."""
+    file: str = ""
+    """The YAML file's name, where the mistakes of several are told."""
+    of_host: bool = False
+    """Whether only this host makes it one: another may have what this one lacks."""
 
     def __str__(self) -> str:
-        where = f" (line {self.line})" if self.line else ""
+        place = ", ".join(part for part in (self.file, f"line {self.line}" if self.line else "") if part)
+        where = f" ({place})" if place else ""
         given = f" — given: {self.value}" if self.value else ""
         return f"{self.option}{where}: {self.rule}{given}"
 
@@ -193,8 +203,16 @@ class ServiceFault(ApiError):
     passes = True
 
 
+class Ambiguous(BakeryError):
+    """A name leads to more than one resource, and a guess could be the wrong one."""
+
+
 class NotOurs(BakeryError):
     """A resource has the name that this build needs, and another owner. It is never adopted nor removed."""
+
+
+class NothingKept(BakeryError):
+    """There is nothing kept of the build that is to be resumed, or someone still works on it."""
 
 
 class WaitExpired(BakeryError):
@@ -214,7 +232,7 @@ class CannotConnect(CommunicatorError):
 
 
 class HostKeyChanged(CommunicatorError):
-    """The guest's host key is another than at first contact."""
+    """The guest's or the bastion's host key is another than at first contact, or than the one that it was given."""
 
 
 class ConnectionLost(CommunicatorError):
@@ -223,6 +241,10 @@ class ConnectionLost(CommunicatorError):
 
 class ProvisionerFailed(BakeryError):
     """A provisioner did not do what it was told."""
+
+
+class RecordMismatch(BakeryError):
+    """A build cannot go on where an earlier attempt stopped: its definition says something else now."""
 
 
 class LeftBehind(BakeryError):

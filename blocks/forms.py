@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pydantic.json_schema import JsonSchemaValue
 
+UNTOUCHED: JsonSchemaValue = {"type": "object", "title": "None", "properties": {}, "maxProperties": 0}
+"""A choice that shows no field and sends nothing."""
+
 
 def plain_optionals(schema: JsonSchemaValue) -> JsonSchemaValue:
     """Show options that may be left out as plain fields.

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import cache
 from typing import TypeVar
 
 import httpx
@@ -21,13 +22,19 @@ T = TypeVar("T")
 _NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
 
 
+@cache
+def _usual_certificates() -> ssl.SSLContext:
+    # Loading them takes tens of milliseconds, in which nothing else in this process runs: so it is done once.
+    return httpx.create_ssl_context()
+
+
 def new_connections(
     base_url: str, *, verify: bool | ssl.SSLContext, transport: httpx.AsyncBaseTransport | None = None
 ) -> httpx.AsyncClient:
     """A client for one cloud endpoint. Connections are kept and used again; nothing is followed elsewhere."""
     return httpx.AsyncClient(
         base_url=base_url,
-        verify=verify,
+        verify=_usual_certificates() if verify is True else verify,
         transport=transport,
         timeout=httpx.Timeout(settings().api_timeout, connect=15),
         limits=httpx.Limits(max_connections=50, max_keepalive_connections=10, keepalive_expiry=30),

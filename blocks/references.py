@@ -15,6 +15,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError
 
 from blocks.errors import SecretUnavailable
+from blocks.forms import plain_optionals
 
 if TYPE_CHECKING:
     from prefect.blocks.core import Block
@@ -35,9 +36,10 @@ def _refuse_values(schema: JsonSchemaValue, hint: str) -> JsonSchemaValue:
 class SecretReference(BaseModel):
     """Where a secret is: exactly one of a Prefect Secret block, an environment variable, a file."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, hide_input_in_errors=True)
     hint: ClassVar[str] = f"a reference, never the secret itself: {_FORMS}"
 
+    ref: dict[str, str] | None = Field(default=None, alias="$ref", title="Secret block, as Prefect's forms send it")
     block: str | None = Field(
         default=None, title="Secret block", description="Name of a Prefect Secret block.", min_length=1
     )
@@ -68,12 +70,22 @@ class SecretReference(BaseModel):
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        schema = handler.resolve_ref_schema(handler(core))
+        schema = plain_optionals(handler.resolve_ref_schema(handler(core)))
         schema.update(_refuse_values(dict(schema), cls.hint))
+        # What a form shows of it: a picker of Secret blocks, or one of the others. Any object passes here, so that the
+        # server's errors are those of the properties above.
+        properties = schema["properties"]
+        schema["anyOf"] = [
+            {"type": "object", "title": "Secret block", "block_type_slug": "secret"},
+            *(
+                {"type": "object", "title": properties[form]["title"], "properties": {form: properties[form]}}
+                for form in ("env", "file")
+            ),
+        ]
         return schema
 
     def __str__(self) -> str:
-        kind, name = next((k, v) for k, v in self.model_dump().items() if v is not None)
+        kind, name = next((k, v) for k, v in self.model_dump(by_alias=True).items() if v is not None)
         return f"{{{kind}: {name}}}"
 
     async def resolve(self, base: Path | None = None) -> SecretStr:
@@ -89,7 +101,7 @@ class SecretReference(BaseModel):
             return self._from_environment(self.env)
         if self.file is not None:
             return self._from_file(self.file, base or Path())
-        return await self._from_block(str(self.block))
+        return await self._from_block()
 
     def _from_environment(self, variable: str) -> SecretStr:
         value = os.environ.get(variable)
@@ -114,12 +126,13 @@ class SecretReference(BaseModel):
                 hint="It must be on the host that builds and readable by the user that builds.",
             ) from None
 
-    async def _from_block(self, name: str) -> SecretStr:
+    async def _from_block(self) -> SecretStr:
         from prefect.blocks.system import Secret
 
         try:
-            secret: Secret[Any] = await Secret.aload(name)
-        except ValueError as error:
+            found = await (Secret.aload_from_ref(self.ref) if self.ref else Secret.aload(str(self.block)))
+            secret: Secret[Any] = found
+        except (ValueError, RuntimeError, TypeError) as error:
             raise SecretUnavailable(
                 "there is no such Secret block on this Prefect server",
                 resource=str(self),

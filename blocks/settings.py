@@ -52,7 +52,7 @@ class Settings(BaseSettings):
         default="http://169.254.169.254",
         description="Where an OUTSCALE VM asks which VM it is: URL of the metadata service, without /latest.",
     )
-    poll_first: float = Field(default=0.1, gt=0, description="First pause between two looks at a cloud's state.")
+    poll_first: float = Field(default=0.1, gt=0, description="Shortest pause between two looks at a cloud's state.")
     poll_longest: float = Field(default=2, gt=0, description="Longest pause between two looks.")
     start_timeout: float = Field(default=300, gt=0, description="From an instance's creation until it runs.")
     snapshot_timeout: float = Field(
@@ -72,10 +72,21 @@ class Settings(BaseSettings):
         ge=0,
         description="How long a teardown looks on for what a create, whose reply was never seen, may still make.",
     )
-    cancel_poll: float = Field(
-        default=2,
+    heartbeat_window: float = Field(
+        default=600,
         gt=0,
-        description="How often a build that no worker supervises looks whether it was cancelled.",
+        description="A run of another host counts as dead when it sent no heartbeat for this time. Prefect's flows "
+        "send one every 3 minutes (PREFECT_FLOWS_HEARTBEAT_FREQUENCY).",
+    )
+    provisioner_retry_pause: float = Field(
+        default=1,
+        ge=0,
+        description="Pause before a provisioner with max_retries is tried again; it doubles with each try, up to 60 s.",
+    )
+    cancel_poll: float = Field(
+        default=3,
+        gt=0,
+        description="How often a build looks whether it was cancelled.",
     )
 
 

@@ -44,7 +44,7 @@ class OutscaleClient:
     permissions), and creates with a client token. The rest (an OMI, a link and its end) is tried again only when it was
     certainly not done; otherwise it is a `ReplyLost` or `ServiceFault`, and the caller looks whether it was.
 
-    Every try takes a turn at the rate that all builds of this host share.
+    Every try takes a slot of the rate that all builds of this host share.
 
     Args:
         endpoint: URL up to and without the action, such as `https://api.eu-west-2.outscale.com/api/v1`.
@@ -69,6 +69,8 @@ class OutscaleClient:
     ) -> None:
         self.endpoint = endpoint.rstrip("/")
         self.region = region
+        self.requests = 0
+        """How many were sent so far, tries included."""
         self._rate = rate or shared_rate(self.endpoint, access_key)
         self._http = new_connections(self.endpoint, verify=verify, transport=transport)
         self._http.auth = Osc4Auth(access_key, secret_key, region)
@@ -283,8 +285,8 @@ class OutscaleClient:
         async def once() -> dict[str, Any]:
             nonlocal asked
             asked = None
-            await self._rate.turn()
-            async with transport_errors(self.endpoint, resource):
+            async with self._rate.slot(), transport_errors(self.endpoint, resource):
+                self.requests += 1
                 reply = await self._http.post(
                     f"/{action}", content=content, headers={"Content-Type": "application/json; charset=utf-8"}
                 )

@@ -41,7 +41,11 @@ async def this_vm(*, transport: httpx.AsyncBaseTransport | None = None) -> ThisV
         async with (
             asyncio.timeout(_DEADLINE),
             httpx.AsyncClient(
-                transport=transport, trust_env=False, timeout=httpx.Timeout(2, connect=1), follow_redirects=False
+                transport=transport,
+                trust_env=False,
+                verify=address.startswith("https:"),  # to read certificates that nothing uses takes a tenth of a second
+                timeout=httpx.Timeout(2, connect=1),
+                follow_redirects=False,
             ) as http,
         ):
             vm_id = await _ask(http, f"{address}/latest/meta-data/instance-id", _INSTANCE_ID)

@@ -141,6 +141,13 @@ class Image(_Reply):
     permissions_to_launch: Permissions = Permissions()
     tags: list[Tag] = []
 
+    @property
+    def snapshot_ids(self) -> list[str]:
+        """The snapshots that its devices are made of."""
+        return [
+            device.bsu.snapshot_id for device in self.block_device_mappings if device.bsu and device.bsu.snapshot_id
+        ]
+
 
 class LinkedVolume(_Reply):
     """A volume's link to a VM. States: attaching, attached, detaching, detached."""

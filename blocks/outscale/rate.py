@@ -1,8 +1,10 @@
 """How many requests a second one account sends to one endpoint, all builds of a host together.
 
-The cloud counts requests by account. So the times of the last requests are in one small file for each endpoint and
-access key, and every process of this host takes its turns there: builds, hooks and reapers. A turn is a time at which
-a request may be sent; turns that are not used are lost, so a process that dies or is cancelled owes nothing.
+The cloud counts requests by account, when they reach it: somewhere between their sending and their reply. So the last
+requests are in one small file for each endpoint and access key, and every process of this host has its slots there:
+builds, hooks and reapers. A slot is free again a second after its reply, so that whatever a request's way there takes,
+no second at the cloud sees more than the rate. A reply that is slow does not hold its slot up for long: a request is
+taken to have arrived `_WAY` after it was sent.
 """
 
 from __future__ import annotations
@@ -10,11 +12,15 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import hashlib
+import itertools
 import json
 import logging
 import os
 import random
 import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -23,22 +29,37 @@ from blocks.settings import settings
 log = logging.getLogger("image_bakery.outscale")
 
 _SECOND = 1_000_000_000
-WINDOW = _SECOND + _SECOND // 10
-"""No more than the rate within this time (nanoseconds): a second at the server, and what the way there may differ."""
-_LATE = _SECOND // 20
-"""A turn that is used later than this could meet the turns of others."""
-_KEPT = 100
-"""Turns in the file: as many as the highest rate that the setting allows."""
-_FAR = 3600 * _SECOND
-"""No queue is that long: a turn that is further ahead was written by no one."""
+_WINDOW = _SECOND + _SECOND // 200
+"""A slot's rest (nanoseconds): a second at the server, and what clocks round off."""
+_WAY = _SECOND // 2
+"""How long a request may be on its way: through this host's and the cloud's queues."""
+_MOST = 100
 _LOCK_TIME = 5.0
+_UNKNOWN = "unknown"
+
+_numbers = itertools.count(1)
+
+
+@dataclass
+class _Slot:
+    """One request."""
+
+    name: str
+    sent: int
+    replied: int = 0
+    """0: not yet."""
+
+    @property
+    def free_at(self) -> int:
+        late = self.sent + _WAY
+        return (min(self.replied, late) if self.replied else late) + _WINDOW
 
 
 class SharedRate:
-    """At most `per_second` turns in any second, over all processes that name the same file.
+    """At most `per_second` requests in any second, over all processes that name the same file.
 
-    Where the file cannot be used (no space, no rights, its lock held by a process that was stopped), turns are taken in
-    this process alone and a warning says so: a teardown must not fail for this.
+    Where the file cannot be used (no space, no rights, its lock held by a process that was stopped), this process keeps
+    to the rate alone and a warning says so: a teardown must not fail for this.
 
     Args:
         path: The file. It and its directory are made when needed, for this user alone.
@@ -46,76 +67,115 @@ class SharedRate:
     """
 
     def __init__(self, path: Path, per_second: int) -> None:
-        if not 1 <= per_second <= _KEPT:
-            raise ValueError(f"a rate is 1 to {_KEPT} requests a second")
+        if not 1 <= per_second <= _MOST:
+            raise ValueError(f"a rate is 1 to {_MOST} requests a second")
         self._path = path
         self._per_second = per_second
-        self._alone: list[int] = []
+        self._alone: list[_Slot] = []
+        self._replied: dict[str, int] = {}
+        """Replies that are not in the file yet."""
         self._warned = False
 
-    async def turn(self) -> None:
-        """Wait until a request may be sent. Cancelling it is harmless; its turn is lost."""
-        while True:
-            turn = await self._take()
-            await asyncio.sleep(max(0, turn - _now()) / _SECOND)
-            if _now() - turn <= _LATE:
-                return
+    @asynccontextmanager
+    async def slot(self) -> AsyncIterator[None]:
+        """Around a request: it begins when one may be sent, and ends with its reply. Waiting can be cancelled."""
+        slot = await self._have()
+        try:
+            yield
+        finally:
+            slot.replied = _now()
+            self._replied[slot.name] = slot.replied
+            self._note_replies()
 
-    async def _take(self) -> int:
+    async def _have(self) -> _Slot:
         give_up = time.monotonic() + _LOCK_TIME
         while True:
+            pause = random.uniform(0.001, 0.01)  # noqa: S311
             try:
-                return self._take_in_file()
+                with self._slots() as slots:
+                    slot = self._take(slots)
             except BlockingIOError:
                 if time.monotonic() > give_up:
-                    return self._take_alone(f"its lock was held for {_LOCK_TIME:g} s")
+                    return await self._have_alone(f"its lock was held for {_LOCK_TIME:g} s")
             except OSError as error:
-                return self._take_alone(error.strerror or str(error))
-            await asyncio.sleep(random.uniform(0.001, 0.01))  # noqa: S311
+                return await self._have_alone(error.strerror or str(error))
+            else:
+                if slot is not None:
+                    return slot
+                pause += max(0, min(held.free_at for held in slots) - _now()) / _SECOND
+                give_up = time.monotonic() + pause + _LOCK_TIME
+            await asyncio.sleep(pause)
 
-    def _take_alone(self, why: str) -> int:
+    async def _have_alone(self, why: str) -> _Slot:
         if not self._warned:
             log.warning("%s: %s. This process keeps to the request rate by itself.", self._path, why)
             self._warned = True
-        turn = self._next(self._alone)
-        self._alone = [*self._alone, turn][-_KEPT:]
-        return turn
+        while True:
+            if slot := self._take(self._alone):
+                return slot
+            await asyncio.sleep(max(0, min(held.free_at for held in self._alone) - _now()) / _SECOND)
 
-    def _take_in_file(self) -> int:
+    def _take(self, slots: list[_Slot]) -> _Slot | None:
+        """Take a slot, unless all are in use. Those that are free again are forgotten."""
+        now = _now()
+        slots[:] = [slot for slot in slots if slot.free_at > now]
+        if len(slots) >= self._per_second:
+            return None
+        slot = _Slot(f"{os.getpid()}-{next(_numbers)}", now)
+        slots.append(slot)
+        return slot
+
+    def _note_replies(self) -> None:
+        try:
+            with self._slots():
+                pass
+        except BlockingIOError:
+            # Others see it late, which costs them some of that time.
+            asyncio.get_running_loop().call_later(0.005, self._note_replies)
+        except OSError:
+            self._replied.clear()
+
+    @contextmanager
+    def _slots(self) -> Iterator[list[_Slot]]:
+        """The slots in the file, under its lock; what they are afterwards is written.
+
+        Raises:
+            BlockingIOError: another process has it just now.
+            OSError: it cannot be used.
+        """
         for directory in (self._path.parent.parent, self._path.parent):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         # The kernel gives the lock up when its holder dies, however it dies.
         file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            turns = self._read(file)
-            turn = self._next(turns)
-            text = json.dumps({"boot": _boot(), "turns": [*turns, turn][-_KEPT:]}).encode()
+            slots = self._read(file)
+            for slot in slots:
+                slot.replied = self._replied.get(slot.name, slot.replied)
+            yield slots
+            held = [[slot.name, slot.sent, slot.replied] for slot in slots]
+            text = json.dumps({"boot": _boot(), "slots": held}).encode()
             os.pwrite(file, text, 0)
             os.ftruncate(file, len(text))
-            return turn
+            self._replied.clear()
         finally:
             os.close(file)
 
-    def _next(self, turns: list[int]) -> int:
-        now = _now()
-        return max(now, turns[-self._per_second] + WINDOW) if len(turns) >= self._per_second else now
-
-    def _read(self, file: int) -> list[int]:
-        """The turns that were taken, oldest first. What cannot be read counts as a whole second's turns, just now."""
+    def _read(self, file: int) -> list[_Slot]:
+        """The slots in use, oldest first. What cannot be read counts as a whole second's requests, just now."""
         data = os.pread(file, 64 * 1024, 0)
         if not data:
             return []
         now = _now()
-        unknown = [now] * self._per_second
+        unknown = [_Slot(_UNKNOWN, now, now) for _ in range(self._per_second)]
         try:
             held = json.loads(data)
-            boot, turns = held["boot"], [int(turn) for turn in held["turns"]]
+            boot, slots = held["boot"], [_Slot(str(name), int(sent), int(reply)) for name, sent, reply in held["slots"]]
         except (ValueError, KeyError, TypeError):
             return unknown
         if boot != _boot():
             return []
-        return turns if turns == sorted(turns) and (not turns or turns[-1] < now + _FAR) else unknown
+        return unknown if any(max(slot.sent, slot.replied) > now for slot in slots) else slots
 
 
 def shared_rate(endpoint: str, access_key: str) -> SharedRate:

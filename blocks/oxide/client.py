@@ -3,43 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from functools import lru_cache
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import httpx
 from pydantic import BaseModel, SecretStr
 
-from blocks.errors import (
-    AlreadyExists,
-    ApiError,
-    CapacityExhausted,
-    Conflict,
-    Forbidden,
-    InvalidRequest,
-    NotFound,
-    ReplyLost,
-    ServiceFault,
-    Throttled,
-    Unauthorized,
-)
+from blocks.errors import InvalidRequest, ReplyLost
 from blocks.http import new_connections, retry_after, transport_errors, until_it_passes
 from blocks.oxide.models import (
+    AntiAffinityGroup,
     Disk,
     ExternalIp,
+    FloatingIp,
     Image,
-    ImageCreate,
     Instance,
-    InstanceCreate,
+    InterfaceView,
+    IpPool,
     Project,
     SerialConsole,
     Snapshot,
     SshKey,
+    Utilization,
+    Vpc,
+    VpcSubnet,
 )
+from blocks.oxide.refusals import refusal
+from blocks.oxide.requests import ImageCreate, InstanceCreate
 
 API_VERSION = "2026060800.0.0"
 _PAGE = 1000
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
+
+
+@lru_cache(maxsize=512)
+def _url(host: str, path: str, params: tuple[tuple[str, str], ...]) -> httpx.URL:
+    # Taking a URL apart is a good part of what a request costs, and looks ask for the same again and again.
+    return httpx.URL(host + path, params=params or None)
 
 
 class OxideClient:
@@ -75,11 +77,61 @@ class OxideClient:
     ) -> None:
         await self._http.aclose()
 
-    # -- the silo and the project ----------------------------------------------------------------------------------
+    # -- the silo and its projects ---------------------------------------------------------------------------------
 
     async def project(self, project: str) -> Project:
         """View a project by name or id."""
         return Project.model_validate(await self._get(f"/v1/projects/{project}", f"project {project}"))
+
+    def projects(self) -> AsyncIterator[Project]:
+        """All projects that the user may see."""
+        return self._pages(Project, "/v1/projects", "projects", {})
+
+    async def utilization(self) -> Utilization:
+        """What the silo may have, and what of it is used."""
+        return Utilization.model_validate(await self._get("/v1/utilization", "the silo's utilization"))
+
+    # -- networks --------------------------------------------------------------------------------------------------
+
+    async def vpc(self, vpc: str, *, project: str | None = None) -> Vpc:
+        """View a VPC by id, or by name in `project`."""
+        return Vpc.model_validate(await self._get(f"/v1/vpcs/{vpc}", f"VPC {vpc}", _scope(vpc, project)))
+
+    def vpcs(self, project: str) -> AsyncIterator[Vpc]:
+        """All VPCs of a project."""
+        return self._pages(Vpc, "/v1/vpcs", "VPCs", {"project": project})
+
+    async def subnet(self, subnet: str, *, project: str, vpc: str) -> VpcSubnet:
+        """View a subnet by its name in a VPC of a project."""
+        params = {"project": project, "vpc": vpc}
+        return VpcSubnet.model_validate(await self._get(f"/v1/vpc-subnets/{subnet}", f"subnet {subnet}", params))
+
+    def subnets(self, project: str, vpc: str) -> AsyncIterator[VpcSubnet]:
+        """All subnets of a VPC."""
+        return self._pages(VpcSubnet, "/v1/vpc-subnets", "subnets", {"project": project, "vpc": vpc})
+
+    def ip_pools(self) -> AsyncIterator[IpPool]:
+        """All pools of addresses that the silo may use."""
+        return self._pages(IpPool, "/v1/ip-pools", "IP pools", {})
+
+    async def floating_ip(self, floating_ip: str, *, project: str | None = None) -> FloatingIp:
+        """View a floating IP by id, or by name in `project`."""
+        params = _scope(floating_ip, project)
+        path, resource = f"/v1/floating-ips/{floating_ip}", f"floating IP {floating_ip}"
+        return FloatingIp.model_validate(await self._get(path, resource, params))
+
+    def floating_ips(self, project: str) -> AsyncIterator[FloatingIp]:
+        """All floating IPs of a project."""
+        return self._pages(FloatingIp, "/v1/floating-ips", "floating IPs", {"project": project})
+
+    async def anti_affinity_group(self, group: str, *, project: str | None = None) -> AntiAffinityGroup:
+        """View an anti-affinity group by id, or by name in `project`."""
+        path, resource = f"/v1/anti-affinity-groups/{group}", f"anti-affinity group {group}"
+        return AntiAffinityGroup.model_validate(await self._get(path, resource, _scope(group, project)))
+
+    def anti_affinity_groups(self, project: str) -> AsyncIterator[AntiAffinityGroup]:
+        """All anti-affinity groups of a project."""
+        return self._pages(AntiAffinityGroup, "/v1/anti-affinity-groups", "anti-affinity groups", {"project": project})
 
     # -- images ----------------------------------------------------------------------------------------------------
 
@@ -159,6 +211,13 @@ class OxideClient:
         """The addresses by which an instance is reached or reaches others."""
         path = f"/v1/instances/{instance_id}/external-ips"
         return [ip async for ip in self._pages(ExternalIp, path, f"instance {instance_id}", {}, limit=False)]
+
+    async def network_interfaces(self, instance_id: str) -> list[InterfaceView]:
+        """An instance's network interfaces, with their addresses in their VPC."""
+        pages = self._pages(
+            InterfaceView, "/v1/network-interfaces", f"instance {instance_id}", {"instance": instance_id}
+        )
+        return [interface async for interface in pages]
 
     async def serial_console(self, instance_id: str, most_recent: int) -> SerialConsole:
         """The last `most_recent` bytes of a running instance's serial console."""
@@ -247,11 +306,11 @@ class OxideClient:
             nonlocal asked
             asked = None
             async with transport_errors(self.host, resource):
-                reply = await self._http.request(method, path, params=params, json=json)
+                reply = await self._http.request(method, _url(self.host, path, tuple(params.items())), json=json)
             if reply.is_success:
                 return self._contents(reply, resource, repeatable=repeatable)
             asked = retry_after(reply)
-            raise _api_error(reply, f"{method} {path}", resource)
+            raise refusal(reply, f"{method} {path}", resource)
 
         return await until_it_passes(once, repeatable=repeatable, retry_after=lambda: asked)
 
@@ -287,49 +346,3 @@ def is_id(name_or_id: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-_BY_STATUS: dict[int, tuple[type[ApiError], str]] = {
-    400: (InvalidRequest, "The request is wrong as it is: mend the option that the message names."),
-    401: (
-        Unauthorized,
-        "Check the token: it may have expired. Make a new one and put it where the build reads it.",
-    ),
-    403: (Forbidden, "Ask for the collaborator role on this project, or use a token of a user who has it."),
-    404: (NotFound, "Check the name and the project, and that the token's user may see it."),
-    409: (Conflict, "Something else is changing the same resource: try again when it is through."),
-    410: (NotFound, "It is gone for good."),
-    429: (Throttled, "Too many requests at once: run fewer builds side by side."),
-    507: (
-        CapacityExhausted,
-        "Nothing was lost. Free capacity or quota (instances, memory, disks, addresses), or ask for less.",
-    ),
-}
-
-
-def _api_error(reply: httpx.Response, request: str, resource: str) -> ApiError:
-    """The error for a refusal. Bodies have `message`, `request_id` and often `error_code` (document: Error)."""
-    try:
-        body = reply.json()
-    except ValueError:
-        body = {}
-    if not isinstance(body, dict):
-        body = {}
-    code = str(body.get("error_code") or "")
-    kind, hint = _BY_STATUS.get(
-        reply.status_code,
-        (ServiceFault, "The region is at fault; it passes, as a rule. Run the build again.")
-        if reply.status_code >= 500
-        else (InvalidRequest, ""),
-    )
-    if code == "ObjectAlreadyExists":
-        kind, hint = AlreadyExists, "Choose another name, or remove the one that has it."
-    return kind(
-        f"the region refused {request}",
-        resource=resource,
-        why=str(body.get("message") or reply.text[:500] or reply.reason_phrase),
-        hint=hint,
-        status=reply.status_code,
-        code=code,
-        request_id=str(body.get("request_id") or reply.headers.get("x-request-id", "")),
-    )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import stat
 import tomllib
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,6 +15,8 @@ from pydantic import Field, HttpUrl, SecretStr
 from blocks.errors import CredentialsError
 from blocks.oxide.client import OxideClient
 from blocks.references import BlockReference, SecretReference
+
+log = logging.getLogger("image_bakery.oxide")
 
 
 class OxideCredentials(CredentialsBlock):
@@ -110,6 +114,7 @@ def _complete(host: str, token: SecretStr, insecure: bool, source: str) -> Oxide
 
 
 def _profile(name: str, insecure: bool) -> OxideCredentials:
+    _warn_of_readers(_config_dir() / "credentials.toml")
     profiles = _toml("credentials.toml").get("profile", {})
     found = profiles.get(name) if isinstance(profiles, dict) else None
     if not isinstance(found, dict):
@@ -122,6 +127,15 @@ def _profile(name: str, insecure: bool) -> OxideCredentials:
         )
     token = SecretStr(str(found.get("token", "")))
     return _complete(str(found.get("host", "")), token, insecure, f"profile {name}")
+
+
+def _warn_of_readers(path: Path) -> None:
+    try:
+        mode = stat.S_IMODE(path.stat().st_mode)
+    except OSError:
+        return
+    if mode & 0o077:
+        log.warning("%s holds tokens, and others can read it (mode %04o): chmod 600 %s", path, mode, path)
 
 
 def _config_dir() -> Path:

@@ -1,4 +1,4 @@
-"""What we read from and send to an Oxide region: the parts of its OpenAPI document (2026060800.0.0) that we use.
+"""What we read from an Oxide region: the parts of its OpenAPI document (2026060800.0.0) that we use.
 
 Replies may hold more than this, and states that are newer than this list: neither is an error.
 """
@@ -91,6 +91,81 @@ class ExternalIp(_Reply):
     ip: str
 
 
+class FloatingIp(Resource):
+    """An address that a project holds by name."""
+
+    ip: str
+    instance_id: str | None = None
+    """Who has it now."""
+
+
+class IpPool(Resource):
+    """A pool of addresses, as the silo sees it."""
+
+    ip_version: str
+    pool_type: str
+    is_default: bool
+
+
+class Vpc(Resource):
+    """A virtual network of a project."""
+
+
+class VpcSubnet(Resource):
+    """A subnet of a VPC."""
+
+
+class AntiAffinityGroup(Resource):
+    """Instances that are to be on different sleds."""
+
+
+class _PrivateIp(_Reply):
+    ip: str
+
+
+class _SingleStack(_Reply):
+    type: Literal["v4", "v6"]
+    value: _PrivateIp
+
+
+class _BothValues(_Reply):
+    v4: _PrivateIp
+    v6: _PrivateIp
+
+
+class _DualStack(_Reply):
+    type: Literal["dual_stack"]
+    value: _BothValues
+
+
+class InterfaceView(Resource):
+    """A network interface that an instance has."""
+
+    primary: bool
+    ip_stack: Annotated[_SingleStack | _DualStack, Field(discriminator="type")]
+
+    @property
+    def ip(self) -> str:
+        """Its address in its VPC; of two the IPv4 one."""
+        value = self.ip_stack.value
+        return value.v4.ip if isinstance(value, _BothValues) else value.ip
+
+
+class Amounts(_Reply):
+    """Virtual CPUs, and memory and storage in bytes."""
+
+    cpus: int
+    memory: int
+    storage: int
+
+
+class Utilization(_Reply):
+    """What the silo may have, and what of it is used. Instances that are off count with their disks alone."""
+
+    capacity: Amounts
+    provisioned: Amounts
+
+
 class SerialConsole(_Reply):
     """A piece of what a guest wrote to its serial console."""
 
@@ -101,124 +176,3 @@ class SerialConsole(_Reply):
     def from_reply(cls, reply: dict[str, Any]) -> SerialConsole:
         """Read the reply, whose `data` is a list of numbers."""
         return cls(data=bytes(reply["data"]), last_byte_offset=reply["last_byte_offset"])
-
-
-class _Request(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class ImageSource(_Request):
-    """A disk that starts as a copy of an image."""
-
-    type: Literal["image"] = "image"
-    image_id: str
-
-
-class DistributedDisk(_Request):
-    """The rack's replicated storage."""
-
-    type: Literal["distributed"] = "distributed"
-    disk_source: ImageSource
-
-
-class BootDisk(_Request):
-    """A boot disk that is made together with its instance."""
-
-    type: Literal["create"] = "create"
-    name: str
-    description: str
-    size: int
-    disk_backend: DistributedDisk
-
-
-class AutoIp(_Request):
-    """An address chosen by the rack."""
-
-    type: Literal["auto"] = "auto"
-
-
-class PrivateIpv4(_Request):
-    """A network interface's address."""
-
-    ip: AutoIp = AutoIp()
-    transit_ips: list[str] = []
-
-
-class PrivateIpStack(_Request):
-    """Which address families a network interface has."""
-
-    type: Literal["v4"] = "v4"
-    value: PrivateIpv4 = PrivateIpv4()
-
-
-class NetworkInterface(_Request):
-    """A network interface that is made together with its instance."""
-
-    name: str
-    description: str
-    vpc_name: str
-    subnet_name: str
-    ip_config: PrivateIpStack = PrivateIpStack()
-
-
-class NetworkInterfaces(_Request):
-    """The network interfaces of a new instance."""
-
-    type: Literal["create"] = "create"
-    params: list[NetworkInterface]
-
-
-class AutoPool(_Request):
-    """The silo's default pool of addresses."""
-
-    type: Literal["auto"] = "auto"
-    ip_version: Literal["v4", "v6"] = "v4"
-
-
-class ExplicitPool(_Request):
-    """A pool of addresses by name or id."""
-
-    type: Literal["explicit"] = "explicit"
-    pool: str
-
-
-class EphemeralIp(_Request):
-    """An address that lives as long as its instance."""
-
-    type: Literal["ephemeral"] = "ephemeral"
-    pool_selector: Annotated[AutoPool | ExplicitPool, Field(discriminator="type")]
-
-
-class InstanceCreate(_Request):
-    """A new instance."""
-
-    name: str
-    description: str
-    hostname: str
-    memory: int
-    ncpus: int
-    boot_disk: BootDisk
-    network_interfaces: NetworkInterfaces
-    external_ips: list[EphemeralIp]
-    ssh_public_keys: list[str]
-    """An empty list injects no key; leaving it out would inject all of the user's."""
-    user_data: str = ""
-    start: bool = True
-    auto_restart_policy: Literal["never", "best_effort"] = "never"
-
-
-class SnapshotSource(_Request):
-    """An image made of a snapshot."""
-
-    type: Literal["snapshot"] = "snapshot"
-    id: str
-
-
-class ImageCreate(_Request):
-    """A new image."""
-
-    name: str
-    description: str
-    os: str
-    version: str
-    source: SnapshotSource

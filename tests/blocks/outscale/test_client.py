@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -58,10 +59,12 @@ VM = {"VmId": "i-1", "State": "running", "Placement": {"SubregionName": "eu-west
 class CountedRate(SharedRate):
     def __init__(self, path: Path) -> None:
         super().__init__(path, 100)
-        self.turns = 0
+        self.slots = 0
 
-    async def turn(self) -> None:
-        self.turns += 1
+    @asynccontextmanager
+    async def slot(self) -> AsyncIterator[None]:
+        self.slots += 1
+        yield
 
 
 @pytest.fixture
@@ -182,7 +185,7 @@ class TestEachCall:
         assert json.loads(request.content) == body
         assert request.headers["content-type"] == "application/json; charset=utf-8"
         assert request.headers["authorization"].startswith("OSC4-HMAC-SHA256 Credential=AKIDEXAMPLE/")
-        assert rate.turns == 1
+        assert rate.slots == 1
 
     async def test_is_tried_again_when_throttled(
         self, client: OutscaleClient, respx_mock: respx.MockRouter, rate: CountedRate, action: str
@@ -191,7 +194,7 @@ class TestEachCall:
         route = respx_mock.post(f"{URL}/{action}")
         route.side_effect = [_refusal(503, "6"), _refusal(429, "24"), _refusal(429, "25"), _answer(**answer)]
         await call(client)
-        assert route.call_count == rate.turns == 4
+        assert route.call_count == rate.slots == 4
 
     async def test_is_tried_again_when_it_was_never_sent(
         self, client: OutscaleClient, respx_mock: respx.MockRouter, action: str

@@ -1,4 +1,4 @@
-"""The rate that processes share. How long a turn takes is not looked at, only how many there are in any second."""
+"""The rate that processes share. Not how long a slot takes is looked at, only how many requests there are a second."""
 
 from __future__ import annotations
 
@@ -25,15 +25,17 @@ SECOND = 1_000_000_000
 ROOT = Path(__file__).parents[3]
 
 TAKE = """
-import asyncio, sys, time
+import asyncio, random, sys, time
 from pathlib import Path
 from blocks.outscale.rate import SharedRate
 
 async def take():
     rate = SharedRate(Path(sys.argv[1]), int(sys.argv[2]))
     async def one():
-        await rate.turn()
-        print(time.clock_gettime_ns(time.CLOCK_BOOTTIME), flush=True)
+        async with rate.slot():
+            await asyncio.sleep(random.uniform(0, 0.2))
+            print(time.clock_gettime_ns(time.CLOCK_BOOTTIME), flush=True)
+            await asyncio.sleep(random.uniform(0, 0.1))
     await asyncio.gather(*(one() for _ in range(int(sys.argv[3]))))
 
 asyncio.run(take())
@@ -82,10 +84,16 @@ def test_several_processes_keep_to_it_together(tmp_path: Path) -> None:
     assert _most_in_a_second(times) <= 10
 
 
+async def have(rate: SharedRate) -> int:
+    """A request that is answered at once; when it was."""
+    async with rate.slot():
+        return _now()
+
+
 async def test_it_goes_on_when_a_process_dies_with_the_lock(tmp_path: Path) -> None:
     path = tmp_path / "rate" / "a"
     with _holder(path) as holder:
-        waiting = asyncio.create_task(SharedRate(path, 5).turn())
+        waiting = asyncio.create_task(have(SharedRate(path, 5)))
         await asyncio.sleep(0)
         assert not waiting.done()
         holder.send_signal(signal.SIGKILL)
@@ -98,11 +106,8 @@ async def test_a_lock_that_is_never_given_up_holds_no_one_up(
     monkeypatch.setattr("blocks.outscale.rate._LOCK_TIME", 0.05)
     path = tmp_path / "rate" / "a"
     rate = SharedRate(path, 5)
-    times = []
     with _holder(path), caplog.at_level(logging.WARNING, "image_bakery"):
-        for _ in range(6):
-            await rate.turn()
-            times.append(_now())
+        times = [await have(rate) for _ in range(6)]
     assert _most_in_a_second(times) <= 5
     assert [str(path) in record.getMessage() for record in caplog.records] == [True]
 
@@ -115,7 +120,7 @@ async def test_without_a_file_each_process_keeps_to_it_by_itself(
     (tmp_path / "link").mkdir()
     (tmp_path / "link" / "a").symlink_to(tmp_path / "elsewhere")
     with caplog.at_level(logging.WARNING, "image_bakery"):
-        await SharedRate(tmp_path / place / "a", 5).turn()
+        await have(SharedRate(tmp_path / place / "a", 5))
     assert "by itself" in caplog.text
     assert not (tmp_path / "elsewhere").exists()
 
@@ -124,51 +129,57 @@ async def test_a_broken_file_counts_as_a_full_second(tmp_path: Path) -> None:
     contents = [
         "\x00 no JSON",
         "[]",
-        '{"boot": "x", "turns": "no"}',
-        '{"boot": "BOOT", "turns": [3, 2, 1]}',
-        '{"boot": "BOOT", "turns": [1, 9000000000000000000]}',
+        '{"boot": "x", "slots": "no"}',
+        '{"boot": "BOOT", "slots": [[1, 2]]}',
+        '{"boot": "BOOT", "slots": [["1-1", 1, 9000000000000000000]]}',
     ]
-
     paths = [tmp_path / str(number) for number in range(len(contents))]
     for path, content in zip(paths, contents, strict=True):
         path.write_text(content.replace("BOOT", _boot()))
     before = _now()
-    await asyncio.gather(*(SharedRate(path, 5).turn() for path in paths))
-    for path in paths:
-        turns = _turns(path)
-        assert len(turns) >= 6
-        assert turns[-1] - before >= SECOND
+    for had in await asyncio.gather(*(have(SharedRate(path, 5)) for path in paths)):
+        assert had - before >= SECOND
 
 
-async def test_turns_of_another_boot_do_not_count(tmp_path: Path) -> None:
+async def test_slots_of_another_boot_do_not_count(tmp_path: Path) -> None:
     path = tmp_path / "rate" / "a"
     path.parent.mkdir()
-    path.write_text(json.dumps({"boot": "another", "turns": [_now() + 600 * SECOND] * 5}))
-    await asyncio.wait_for(SharedRate(path, 5).turn(), 30)
-    assert max(_turns(path)) <= _now()
+    path.write_text(json.dumps({"boot": "another", "slots": [["1-1", _now() + 600 * SECOND, 0]] * 5}))
+    await asyncio.wait_for(have(SharedRate(path, 5)), 30)
 
 
-async def test_a_cancelled_wait_costs_its_turn_only(tmp_path: Path) -> None:
+async def test_a_cancelled_wait_costs_nothing(tmp_path: Path) -> None:
     rate = SharedRate(tmp_path / "rate" / "a", 2)
-    await rate.turn()
-    await rate.turn()
-    waiting = asyncio.create_task(rate.turn())
+    await have(rate)
+    await have(rate)
+    waiting = asyncio.create_task(have(rate))
     await asyncio.sleep(0)
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
-    await asyncio.wait_for(rate.turn(), 30)
+    await asyncio.wait_for(have(rate), 30)
 
 
-async def test_a_turn_that_was_missed_is_taken_anew(tmp_path: Path) -> None:
+async def test_a_request_on_its_way_holds_its_slot(tmp_path: Path) -> None:
+    rate = SharedRate(tmp_path / "rate" / "a", 1)
+    async with rate.slot():
+        sent = _now()
+        waiting = asyncio.create_task(have(rate))
+        await asyncio.sleep(0.3)
+        replied = _now()
+    assert await waiting - replied >= SECOND
+    async with rate.slot():
+        sent = _now()
+        # One whose reply is long in coming is taken to have arrived after half a second.
+        assert await asyncio.wait_for(have(rate), 60) - sent >= 1.4 * SECOND
+
+
+async def test_a_process_that_died_with_a_request_on_its_way_holds_no_one_up(tmp_path: Path) -> None:
     path = tmp_path / "rate" / "a"
-    rate = SharedRate(path, 1)
-    await rate.turn()
-    waiting = asyncio.create_task(rate.turn())
-    await asyncio.sleep(0.9)
-    time.sleep(0.5)
-    await waiting
-    assert len(_turns(path)) >= 3
+    path.parent.mkdir()
+    sent = _now()
+    path.write_text(json.dumps({"boot": _boot(), "slots": [["1-1", sent, 0]]}))
+    assert await asyncio.wait_for(have(SharedRate(path, 1)), 30) - sent >= SECOND
 
 
 async def test_the_file_is_for_this_user_and_tells_no_key(tune: Tune, tmp_path: Path) -> None:
@@ -176,7 +187,7 @@ async def test_the_file_is_for_this_user_and_tells_no_key(tune: Tune, tmp_path: 
     rate = shared_rate("https://api.test/api/v1/", "AKIDEXAMPLE")
     assert rate is shared_rate("https://api.test/api/v1", "AKIDEXAMPLE")
     assert rate is not shared_rate("https://api.test/api/v1", "AKOTHER")
-    await rate.turn()
+    await have(rate)
     (file,) = (tmp_path / "new" / "state" / "outscale-rate").iterdir()
     assert "AKIDEXAMPLE" not in f"{file} {file.read_text()}"
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
@@ -191,11 +202,6 @@ async def test_the_file_is_for_this_user_and_tells_no_key(tune: Tune, tmp_path: 
 def test_a_rate_that_cannot_be_kept_is_refused(tmp_path: Path, rate: int) -> None:
     with pytest.raises(ValueError, match="1 to 100"):
         SharedRate(tmp_path / "a", rate)
-
-
-def _turns(path: Path) -> list[int]:
-    turns: list[int] = json.loads(path.read_bytes())["turns"]
-    return turns
 
 
 def _boot() -> str:

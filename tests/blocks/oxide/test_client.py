@@ -23,7 +23,7 @@ from blocks.errors import (
     Unauthorized,
 )
 from blocks.oxide.client import API_VERSION, OxideClient
-from blocks.oxide.models import ImageCreate, SnapshotSource
+from blocks.oxide.requests import ImageCreate, SnapshotSource
 from tests.conftest import Tune
 
 URL = "https://rack.test"
@@ -215,3 +215,63 @@ async def test_a_page_in_place_of_a_reply(client: OxideClient, respx_mock: respx
     # What was asked to be made may have been made all the same.
     with pytest.raises(ReplyLost if create else InvalidRequest, match="no JSON"):
         await (client.create_ssh_key("k", "", "ssh-ed25519 AAAA") if create else client.project("p"))
+
+
+@pytest.mark.parametrize(
+    ("call", "path", "project"),
+    [
+        ("vpc", "vpcs", True),
+        ("floating_ip", "floating-ips", True),
+        ("anti_affinity_group", "anti-affinity-groups", True),
+        ("ssh_key", "me/ssh-keys", False),
+    ],
+)
+async def test_what_an_instance_needs_is_looked_up_by_name_or_id(
+    client: OxideClient, respx_mock: respx.MockRouter, call: str, path: str, project: bool
+) -> None:
+    reply = {**BASE, "ip": "192.0.2.1", "public_key": "ssh-ed25519 AAAA"}
+    route = respx_mock.get(url__regex=rf"{URL}/v1/{path}/.*").respond(json=reply)
+    scope = {"project": "images"} if project else {}
+    view = getattr(client, call)
+    for name, params in (("x", scope), (ID, {})):
+        assert (await view(name, **scope)).id == ID
+        assert dict(route.calls.last.request.url.params) == params
+
+
+async def test_a_subnet_is_looked_up_in_its_vpc(client: OxideClient, respx_mock: respx.MockRouter) -> None:
+    route = respx_mock.get(f"{URL}/v1/vpc-subnets/x").respond(json=BASE)
+    await client.subnet("x", project="images", vpc="net")
+    assert dict(route.calls.last.request.url.params) == {"project": "images", "vpc": "net"}
+
+
+@pytest.mark.parametrize(
+    ("stack", "ip"),
+    [
+        ({"type": "v4", "value": {"ip": "172.30.0.5", "transit_ips": []}}, "172.30.0.5"),
+        ({"type": "v6", "value": {"ip": "fd00::5", "transit_ips": []}}, "fd00::5"),
+        (
+            {
+                "type": "dual_stack",
+                "value": {
+                    "v4": {"ip": "172.30.0.5", "transit_ips": []},
+                    "v6": {"ip": "fd00::5", "transit_ips": []},
+                },
+            },
+            "172.30.0.5",
+        ),
+    ],
+)
+async def test_private_addresses(
+    client: OxideClient, respx_mock: respx.MockRouter, stack: dict[str, Any], ip: str
+) -> None:
+    items = [{**BASE, "primary": True, "ip_stack": stack}]
+    route = respx_mock.get(f"{URL}/v1/network-interfaces").respond(json={"items": items, "next_page": None})
+    (interface,) = await client.network_interfaces(ID)
+    assert (interface.ip, interface.primary) == (ip, True)
+    assert route.calls.last.request.url.params["instance"] == ID
+
+
+async def test_utilization(client: OxideClient, respx_mock: respx.MockRouter) -> None:
+    amounts = {"cpus": 1, "memory": 2, "storage": 3}
+    respx_mock.get(f"{URL}/v1/utilization").respond(json={"capacity": amounts, "provisioned": amounts})
+    assert (await client.utilization()).capacity.storage == 3

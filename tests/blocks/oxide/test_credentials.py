@@ -40,7 +40,9 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def profiles(config: Path) -> Path:
-    (config / "credentials.toml").write_text(PROFILES)
+    path = config / "credentials.toml"
+    path.write_text(PROFILES)
+    path.chmod(0o600)
     return config
 
 
@@ -158,3 +160,13 @@ async def test_a_definition_may_turn_off_what_a_block_verifies(stored_block: Oxi
 
 def test_a_token_is_not_shown() -> None:
     assert "oxide-token-block" not in repr(FROM_BLOCK) + str(FROM_BLOCK)
+
+
+@pytest.mark.parametrize(("mode", "warns"), [(0o600, False), (0o400, False), (0o640, True), (0o604, True)])
+async def test_a_profile_file_that_others_can_read_is_warned_of(
+    profiles: Path, caplog: pytest.LogCaptureFixture, mode: int, warns: bool
+) -> None:
+    (profiles / "credentials.toml").chmod(mode)
+    assert await found(profile="first") == ("https://first.test", "oxide-token-first")
+    assert ("chmod 600" in caplog.text) is warns
+    assert "oxide-token" not in caplog.text
