@@ -13,17 +13,31 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from pydantic import SecretStr
 
-from tasks.communicator import Communicator, must
+from tasks.communicator import Communicator, as_root_if_possible, must
+
+TEMPORARY_KEY = "temporary key"
 
 
 def temporary_key(token: SecretStr, run: UUID) -> paramiko.Ed25519Key:
-    """The ed25519 key of a run: HKDF-SHA256 (RFC 5869) of the API token, salted with the run's id."""
-    seed = HKDF(SHA256(), 32, salt=run.bytes, info=b"image-bakery temporary key").derive(
+    """The ed25519 key that lets a run into its guest."""
+    return from_text(derived_text(token, run, TEMPORARY_KEY))
+
+
+def derived_text(token: SecretStr, run: UUID, purpose: str) -> SecretStr:
+    """A private ed25519 key of a run, as OpenSSH writes it to a file.
+
+    HKDF-SHA256 (RFC 5869) of the API token, salted with the run's id, for one purpose: "temporary key", "host key".
+    """
+    seed = HKDF(SHA256(), 32, salt=run.bytes, info=f"image-bakery {purpose}".encode()).derive(
         token.get_secret_value().encode()
     )
     private = Ed25519PrivateKey.from_private_bytes(seed)
-    text = private.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()).decode()
-    return paramiko.Ed25519Key.from_private_key(io.StringIO(text))
+    return SecretStr(private.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()).decode())
+
+
+def from_text(text: SecretStr) -> paramiko.Ed25519Key:
+    """A key of its text."""
+    return paramiko.Ed25519Key.from_private_key(io.StringIO(text.get_secret_value()))
 
 
 def public_line(key: paramiko.PKey) -> str:
@@ -46,8 +60,4 @@ async def forget_key(communicator: Communicator, key: paramiko.PKey) -> None:
         fi
     done
     """
-    everywhere = (
-        f'if [ "$(id -u)" != 0 ] && sudo -n true 2>/dev/null; then sudo -n sh -c {shlex.quote(script)}; '
-        f"else sh -c {shlex.quote(script)}; fi"
-    )
-    await must(communicator, everywhere, what="remove the temporary key from authorized_keys")
+    await must(communicator, as_root_if_possible(script), what="remove the temporary key from authorized_keys")

@@ -12,17 +12,24 @@ import paramiko
 
 @contextmanager
 def listening(serve: Callable[[socket.socket], None], port: int = 0) -> Iterator[int]:
-    """Hand every connection to `serve` in a thread of its own; all are closed at the end. Yields the port."""
+    """Hand every connection to `serve` in a thread of its own; all are closed at the end. Yields the port.
+
+    A client may hang up and come again whenever it likes, so `serve` ends where its connection does.
+    """
     listener = socket.create_server(("127.0.0.1", port))
     connections: list[socket.socket] = []
     threads: list[threading.Thread] = []
+
+    def answer(connection: socket.socket) -> None:
+        with suppress(ConnectionError):
+            serve(connection)
 
     def accept() -> None:
         with suppress(OSError):
             while True:
                 connection, _ = listener.accept()
                 connections.append(connection)
-                thread = threading.Thread(target=serve, args=(connection,), daemon=True)
+                thread = threading.Thread(target=answer, args=(connection,), daemon=True)
                 threads.append(thread)
                 thread.start()
 

@@ -12,6 +12,7 @@ import pytest
 
 from blocks.errors import CannotConnect, HostKeyChanged
 from tasks.ssh.guest import SshGuest
+from tasks.ssh.plan import Credentials, LogInPlan, OfferedKey
 from tests.tasks.ssh.servers import door, hanging_up, listening, silent
 
 KEY = paramiko.ECDSAKey.generate()
@@ -20,7 +21,8 @@ OTHER_HOST_KEY = paramiko.ECDSAKey.generate()
 
 
 def guest_at(port: int, attempts: int = 2) -> SshGuest:
-    return SshGuest("127.0.0.1", port, "baker", KEY, handshake_attempts=attempts)
+    credentials = Credentials("baker", (OfferedKey("the key", KEY),))
+    return SshGuest(LogInPlan("127.0.0.1", credentials, port, handshake_attempts=attempts))
 
 
 async def refused(guest: SshGuest, timeout: float) -> str:
@@ -71,7 +73,8 @@ async def test_it_goes_in_as_soon_as_a_server_answers() -> None:
 async def test_a_key_that_is_not_let_in() -> None:
     with listening(door(HOST_KEY, lets_in=lambda: False)) as port:
         text = await refused(guest_at(port), 10)
-    assert "the SSH server answers, and 2 log-ins failed: the server does not let this user in with this key" in text
+    assert "the SSH server answers, and 2 log-ins failed: user baker is not let in: the server takes publickey" in text
+    assert "offered were the key: refused" in text
     assert f"baker@127.0.0.1 port {port}" in text
     assert "ssh_username" in text
 
@@ -79,7 +82,7 @@ async def test_a_key_that_is_not_let_in() -> None:
 async def test_a_server_that_takes_no_keys_says_what_it_takes() -> None:
     with listening(door(HOST_KEY, methods="password,keyboard-interactive", lets_in=lambda: False)) as port:
         text = await refused(guest_at(port), 10)
-    assert "the server takes password, keyboard-interactive; a public key was offered" in text
+    assert "the server takes password, keyboard-interactive; offered were the key: not taken" in text
 
 
 async def test_a_key_that_is_let_in_a_little_later() -> None:
@@ -88,6 +91,14 @@ async def test_a_key_that_is_let_in_a_little_later() -> None:
         guest = guest_at(port, attempts=10)
         await guest.connect(20)
         assert guest.is_connected
+        guest.close()
+
+
+async def test_attempts_without_a_limit() -> None:
+    tries = itertools.count()
+    with listening(door(HOST_KEY, lets_in=lambda: next(tries) >= 3)) as port:
+        guest = guest_at(port, attempts=0)
+        await guest.connect(60)
         guest.close()
 
 

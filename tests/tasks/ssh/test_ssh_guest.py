@@ -30,6 +30,25 @@ async def test_commands(guest: SshGuest, command: str, code: int, said: str) -> 
     assert await read(guest, command) == (code, said)
 
 
+@pytest.mark.parametrize("length", [5_000, 20_000, 300_000])
+async def test_a_long_command(guest: SshGuest, length: int) -> None:
+    """Longer than Dropbear takes in a request, and than a program takes in an argument."""
+    command = f"set -- '{'x' * length}'; echo ${{#1}}; cat; echo \"$0\" >/dev/null; exit 3"
+    assert await read(guest, command) == (3, str(length))
+
+
+async def test_a_long_command_is_killed_when_it_is_given_up(guest: SshGuest, looker: SshGuest) -> None:
+    running = asyncio.create_task(read(guest, f": '{'x' * 20_000}'; sleep 98767; true"))
+    look = "ps | grep -v grep | grep -c 'sleep 98767' || true"
+    async with asyncio.timeout(20):
+        while await read(looker, look) == (0, "0"):
+            await asyncio.sleep(0.05)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(running, 20)
+    assert await read(looker, look) == (0, "0")
+
+
 async def test_a_command_that_has_to_succeed(guest: SshGuest) -> None:
     assert await must(guest, "echo yes", what="say yes") == "yes"
     with pytest.raises(ProvisionerFailed, match="could not say yes: exit code 1: no"):
@@ -158,17 +177,24 @@ async def test_what_cannot_be_read(guest: SshGuest, tmp_path: Path) -> None:
         await guest.download("/no/such/file", tmp_path / "x")
 
 
-async def test_a_guest_without_sftp_says_what_it_needs(guest: SshGuest, oven: Oven) -> None:
+async def test_a_guest_without_sftp_says_what_it_needs(oven: Oven) -> None:
     (oven.tree / "usr/lib/sftp-server").rename(oven.tree / "usr/lib/sftp-server.away")
+    sftp = oven.guest(transfer_method="sftp")
+    await sftp.connect(30)
     with pytest.raises(CommunicatorError, match="openssh-sftp-server"):
-        await asyncio.wait_for(guest.upload(b"x", "/opt/x", 0o600), 40)
+        await asyncio.wait_for(sftp.upload(b"x", "/opt/x", 0o600), 40)
     (oven.tree / "usr/lib/sftp-server.away").rename(oven.tree / "usr/lib/sftp-server")
-    await guest.upload(b"x", "/opt/x", 0o600)
+    await sftp.upload(b"x", "/opt/x", 0o600)
+    sftp.close()
 
 
-async def test_side_by_side(guest: SshGuest) -> None:
-    found = await asyncio.gather(*(read(guest, f"sleep 0.1; echo {number}") for number in range(8)))
-    assert found == [(0, str(number)) for number in range(8)]
+async def test_a_guest_without_sftp_takes_files_by_scp(guest: SshGuest, oven: Oven) -> None:
+    (oven.tree / "usr/lib/sftp-server").unlink()
+    await asyncio.wait_for(guest.upload(b"by scp", "/opt/x", 0o640), 40)
+    assert await read(guest, "cat /opt/x; stat -c %a /opt/x") == (0, "by scp640")
+    (oven.tree / "usr/bin/scp").unlink()
+    with pytest.raises(CommunicatorError, match="neither SFTP nor scp"):
+        await asyncio.wait_for(guest.upload(b"x", "/opt/x", 0o600), 40)
 
 
 async def test_the_temporary_key_is_forgotten_in_every_home(guest: SshGuest, oven: Oven) -> None:
