@@ -3,29 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal
 
 from pydantic import Field
 
 from blocks.errors import CommunicatorError, HostKeyChanged, ProvisionerFailed, WaitExpired
-from tasks.communicator import Communicator, as_root, must, read
+from tasks.communicator import Communicator, Restartable, as_root, must, read
 from tasks.provisioners.common import Bench, ProvisionerOptions
 from tasks.quantities import Seconds
 
 _BOOT_ID = "cat /proc/sys/kernel/random/boot_id"
-
-
-@runtime_checkable
-class Restartable(Communicator, Protocol):
-    """A communicator whose system can be restarted."""
-
-    async def connect(self, timeout: float) -> None:
-        """Connect again within `timeout` seconds."""
-        ...
-
-    def close(self) -> None:
-        """Drop the connection."""
-        ...
 
 
 class Reboot(ProvisionerOptions):
@@ -44,8 +31,13 @@ class Reboot(ProvisionerOptions):
         title="Time-out",
         description="How long the restart may take.",
         gt=0,
-        json_schema_extra={"position": 3},
+        json_schema_extra={"position": 84},
     )
+
+    @property
+    def deadline(self) -> None:
+        """None: it keeps its time-out by itself, since it can say what the guest did in that time."""
+        return
 
     async def provision(self, bench: Bench) -> None:
         """Restart. That it happened is proved by the kernel's boot id (random(4)).
@@ -57,35 +49,41 @@ class Reboot(ProvisionerOptions):
         """
         guest = bench.communicator
         if not isinstance(guest, Restartable):
-            raise ProvisionerFailed("this system cannot be restarted", resource=f"provisioner {self.name or self.type}")
-        before = await must(guest, _BOOT_ID, what="read the guest's boot id")
-        await self._tell(guest)
-        clock = asyncio.get_running_loop().time
-        end = clock() + self.timeout
+            raise ProvisionerFailed("this system cannot be restarted", resource=self.called)
         went_down = False
-        while (left := end - clock()) > 0:
-            guest.close()
-            try:
-                await guest.connect(left)
-                code, after = await read(guest, _BOOT_ID)
-            except HostKeyChanged:
+
+        async def restarted() -> None:
+            nonlocal went_down
+            before = await must(guest, _BOOT_ID, what="read the guest's boot id")
+            await self._tell(guest)
+            while True:
+                guest.close()
+                try:
+                    await guest.connect(self.timeout)
+                    code, after = await read(guest, _BOOT_ID)
+                except HostKeyChanged:
+                    raise
+                except CommunicatorError:
+                    went_down = True
+                else:
+                    if code == 0 and after != before:
+                        bench.logger.info("Restarted: boot id %s is now %s", before, after)
+                        return
+                await asyncio.sleep(0.25)
+
+        try:
+            async with asyncio.timeout(self.timeout) as limit:
+                await restarted()
+        except TimeoutError:
+            if not limit.expired():
                 raise
-            except CommunicatorError:
-                went_down = True
-                if clock() >= end:
-                    break
-            else:
-                if code == 0 and after != before:
-                    bench.logger.info("Restarted: boot id %s is now %s", before, after)
-                    return
-            await asyncio.sleep(0.25)
-        raise WaitExpired(
-            f"the guest was not back {self.timeout:g} s after it was told to restart"
-            if went_down
-            else f"the guest did not restart within {self.timeout:g} s",
-            resource=f"provisioner {self.name or self.type}",
-            hint="Look at the end of its serial console, or give it more time.",
-        )
+            raise WaitExpired(
+                f"the guest was not back {self.timeout:g} s after it was told to restart"
+                if went_down
+                else f"the guest did not restart within {self.timeout:g} s",
+                resource=self.called,
+                hint="Look at the end of its serial console, or give it more time.",
+            ) from None
 
     async def _tell(self, guest: Communicator) -> None:
         try:
@@ -95,7 +93,7 @@ class Reboot(ProvisionerOptions):
         if code > 0:
             raise ProvisionerFailed(
                 f"the guest refused to restart: exit code {code}",
-                resource=f"provisioner {self.name or self.type}",
+                resource=self.called,
                 why=said,
                 hint="Give a reboot_command that its user may run.",
             )

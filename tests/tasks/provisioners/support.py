@@ -21,9 +21,13 @@ class FakeGuest:
     order: list[str] = field(default_factory=list)
     directories: list[tuple[Path, str]] = field(default_factory=list)
     downloads: list[tuple[str, Path]] = field(default_factory=list)
+    directories_there: list[str] = field(default_factory=list)
+    """What is a directory there."""
 
     async def run(self, command: str, output: Output) -> int:
         self.commands.append(command)
+        if command.startswith("test -d "):
+            return int(command.removeprefix("test -d ") not in self.directories_there)
         if command.startswith(("rm -f ", "mkdir -p ")):
             return 0
         if self.breaks is not None:
@@ -43,6 +47,9 @@ class FakeGuest:
     async def download(self, source: str, destination: Path) -> None:
         self.downloads.append((source, destination))
         destination.write_bytes(b"from there")
+
+    async def download_directory(self, source: str, destination: Path) -> None:
+        self.downloads.append((source, destination))
 
 
 def bench(guest: FakeGuest, base: Path, **variables: str) -> Bench:

@@ -18,13 +18,15 @@ def file(**options: Any) -> File:
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"destination": "/x"}, "exactly one of source and content"),
-        ({"destination": "/x", "source": "a", "content": "b"}, "exactly one of source and content"),
+        ({"destination": "/x"}, "exactly one of source, sources and content"),
+        ({"destination": "/x", "source": "a", "content": "b"}, "exactly one of source, sources and content"),
         ({"source": "a"}, "Field required"),
         ({"destination": "", "source": "a"}, "at least 1 character"),
         ({"destination": "/x/", "content": "b"}, "names the file"),
         ({"destination": "x", "content": "b", "direction": "download"}, "only be uploaded"),
-        ({"destination": "x", "source": "/etc/", "direction": "download"}, "directories cannot be downloaded"),
+        ({"destination": "x", "source": "a", "sources": ["b"]}, "exactly one of source, sources and content"),
+        ({"destination": "x", "sources": []}, "at least 1 item"),
+        ({"destination": "x", "source": "a\nb", "direction": "download"}, "cannot hold a newline"),
         ({"destination": "x", "source": "a", "direction": "sideways"}, "'upload' or 'download'"),
     ],
 )
@@ -63,10 +65,71 @@ async def test_a_trailing_slash_means_the_contents(tmp_path: Path, source: str, 
     assert destination_there == there
 
 
-async def test_contents_are_written_as_text(tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", ["grüße\n", ""])
+async def test_contents_are_written_as_text_that_only_the_owner_reads(tmp_path: Path, content: str) -> None:
     guest = FakeGuest()
-    await file(content="grüße\n", destination="/etc/motd").provision(bench(guest, tmp_path))
-    assert guest.files == {"/etc/motd": ("grüße\n".encode(), 0o644)}
+    await file(content=content, destination="/etc/motd").provision(bench(guest, tmp_path))
+    assert guest.files == {"/etc/motd": (content.encode(), 0o600)}
+
+
+async def test_several_sources_all_go(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("1")
+    (tmp_path / "b").write_text("2")
+    (tmp_path / "d").mkdir()
+    guest = FakeGuest()
+    await file(sources=["a", "d", "b"], destination="/opt/").provision(bench(guest, tmp_path))
+    assert {path: data for path, (data, _) in guest.files.items()} == {"/opt/a": b"1", "/opt/b": b"2"}
+    assert guest.directories == [(tmp_path / "d", "/opt/d")]
+
+
+def test_several_files_cannot_become_one(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("1")
+    (tmp_path / "b").write_text("2")
+    (tmp_path / "d").mkdir()
+    (mistake,) = file(sources=["a", "b"], destination="/opt/one").missing_here(tmp_path, "provisioners[0]")
+    assert (mistake.option, mistake.rule) == ("provisioners[0].destination", "must end in / for several files")
+    assert file(sources=["d", "d/"], destination="/opt/one").missing_here(tmp_path, "x") == []
+    (mistake,) = file(source="a/", destination="/opt").missing_here(tmp_path, "p")
+    assert mistake.rule == "ends in / and is a file"
+
+
+async def test_what_is_generated_has_to_be_there_in_time(tmp_path: Path) -> None:
+    provisioner = file(source="later", destination="/x", generated=True)
+    assert provisioner.missing_here(tmp_path, "x") == []
+    with pytest.raises(ProvisionerFailed, match=r"(?s)later: No such file.*must be there when this provisioner begins"):
+        await provisioner.provision(bench(FakeGuest(), tmp_path))
+    (tmp_path / "later").write_text("now")
+    guest = FakeGuest()
+    await provisioner.provision(bench(guest, tmp_path))
+    assert guest.files["/x"][0] == b"now"
+
+
+def test_every_missing_source_is_named(tmp_path: Path) -> None:
+    found = file(sources=["a", "b"], destination="/opt/").missing_here(tmp_path, "provisioners[2]")
+    assert [mistake.option for mistake in found] == ["provisioners[2].sources[0]", "provisioners[2].sources[1]"]
+
+
+@pytest.mark.parametrize(
+    ("source", "destination", "here"),
+    [
+        ("/etc/ssh/", "out", "out"),
+        ("/etc/ssh/", "out/", "out"),
+        ("/etc/ssh", "out", "out/ssh"),
+        ("/etc/ssh", "out/", "out/ssh"),
+    ],
+)
+async def test_a_trailing_slash_means_the_contents_of_what_is_downloaded(
+    tmp_path: Path, source: str, destination: str, here: str
+) -> None:
+    guest = FakeGuest(directories_there=["/etc/ssh"])
+    await file(source=source, destination=destination, direction="download").provision(bench(guest, tmp_path))
+    assert guest.downloads == [(source, tmp_path / here)]
+
+
+async def test_a_download_that_cannot_be_written_here_says_so(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("a file")
+    with pytest.raises(ProvisionerFailed, match=r"on the host that builds cannot be read or written.*out"):
+        await file(source="/x", destination="out/", direction="download").provision(bench(FakeGuest(), tmp_path))
 
 
 @pytest.mark.parametrize(("destination", "here"), [("out/log", "out/log"), ("out/", "out/syslog")])
@@ -85,6 +148,7 @@ class RestartingGuest(FakeGuest):
     restarts = True
     refuses = ""
     boot = 1
+    is_connected = True
 
     async def run(self, command: str, output: Any) -> int:
         self.commands.append(command)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from blocks.errors import ConnectionLost, ProvisionerFailed, SecretUnavailable
+from blocks.errors import CannotConnect, ConnectionLost, ProvisionerFailed, SecretUnavailable
 from tasks import masking
 from tasks.provisioners import Shell
 from tests.tasks.provisioners.support import FakeGuest, bench
@@ -29,8 +29,8 @@ def shell(**options: Any) -> Shell:
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({}, "exactly one of inline and script"),
-        ({"inline": ["true"], "script": "a.sh"}, "exactly one of inline and script"),
+        ({}, "exactly one of inline, script and scripts"),
+        ({"inline": ["true"], "script": "a.sh"}, "exactly one of inline, script and scripts"),
         ({"inline": []}, "at least 1 item"),
         ({"script": ""}, "at least 1 character"),
         ({"inline": ["true"], "execute_command": "{{.Path}} {{.User}}"}, "not User"),
@@ -38,7 +38,18 @@ def shell(**options: Any) -> Shell:
         ({"inline": ["true"], "env": {"not-a-name": "x"}}, "pattern"),
         ({"inline": ["true"], "env": {"1X": "x"}}, "pattern"),
         ({"inline": ["true"], "valid_exit_codes": []}, "at least 1 item"),
-        ({"inline": ["true"], "pause_before": "1s"}, "not permitted"),
+        ({"inline": ["true"], "scripts": ["a.sh"]}, "exactly one of inline, script and scripts"),
+        ({"scripts": []}, "at least 1 item"),
+        ({"inline": ["true"], "environment_vars": ["A"]}, "NAME=VALUE"),
+        ({"inline": ["true"], "environment_vars": ["1A=b"]}, "NAME=VALUE"),
+        ({"inline": ["true"], "env_var_format": "%s"}, "%s twice"),
+        ({"inline": ["true"], "env_var_format": "%s=%s %d"}, "%s twice"),
+        ({"inline": ["true"], "env_var_format": "%%s=%s"}, "%s twice"),
+        ({"inline": ["true"], "remote_file": "a", "remote_path": "/b"}, "not both"),
+        ({"inline": ["true"], "use_env_var_file": True, "execute_command": "{{.Path}}"}, "{{.EnvVarFile}}"),
+        ({"inline": ["true"], "execute_command": ". {{.EnvVarFile}}; {{.Path}}"}, "not EnvVarFile"),
+        ({"inline": ["true"], "start_retry_timeout": -1}, "greater than or equal to 0"),
+        ({"inline": ["true"], "no_such_option": "1s"}, "not permitted"),
     ],
 )
 def test_mistakes(options: dict[str, Any], says: str) -> None:
@@ -96,7 +107,7 @@ async def test_plain_values_are_quoted_on_the_command_line(tmp_path: Path) -> No
     )
     await provisioner.provision(bench(guest, tmp_path, NAME="theirs", BUILD="b"))
     (path,) = guest.files
-    assert guest.commands[0] == f"sudo NAME=own BUILD=b A='it'\"'\"'s; $(x)' sh {path} {path}"
+    assert guest.commands[0] == f"sudo NAME=own BUILD=b A='it'\"'\"'s; $(x)'  sh {path} {path}"
 
 
 async def test_a_value_that_looks_like_a_template_is_left_alone(tmp_path: Path) -> None:
@@ -205,3 +216,54 @@ async def test_cancelled_it_cleans_up_and_is_cancelled(tmp_path: Path) -> None:
     with pytest.raises(asyncio.CancelledError):
         await shell(inline=["true"]).provision(bench(guest, tmp_path))
     assert guest.commands[-1].startswith("rm -f ")
+
+
+class ComingUp(FakeGuest):
+    """A guest that is restarting: its connection is gone, and for some tries it does not answer."""
+
+    is_connected = False
+    down = 2
+    connects = 0
+
+    async def connect(self, timeout: float) -> None:
+        self.connects += 1
+        if self.connects <= self.down:
+            raise CannotConnect("not up yet")
+        self.is_connected = True
+
+    def close(self) -> None:
+        self.is_connected = False
+
+    async def upload(self, source: Path | bytes, destination: str, mode: int) -> None:
+        if self.connects == self.down + 1:
+            self.connects += 1
+            raise ConnectionLost("it was on its way down")
+        await super().upload(source, destination, mode)
+
+
+async def test_a_guest_that_is_coming_up_is_waited_for(tmp_path: Path) -> None:
+    guest = ComingUp()
+    await shell(inline=["true"], start_retry_timeout=60).provision(bench(guest, tmp_path))
+    assert guest.connects == 5
+    assert len([command for command in guest.commands if command.startswith("chmod")]) == 1
+
+
+async def test_the_wait_has_an_end(tmp_path: Path) -> None:
+    guest = ComingUp()
+    guest.down = 10**6
+    with pytest.raises(CannotConnect):
+        await asyncio.wait_for(shell(inline=["true"], start_retry_timeout=0.6).provision(bench(guest, tmp_path)), 60)
+    assert 1 < guest.connects < 6
+    guest.connects = 0
+    with pytest.raises(CannotConnect):
+        await shell(inline=["true"], start_retry_timeout=0).provision(bench(guest, tmp_path))
+    assert guest.connects == 1
+
+
+async def test_what_cannot_be_connected_again_is_not_waited_for(tmp_path: Path) -> None:
+    class Gone(FakeGuest):
+        async def upload(self, source: Path | bytes, destination: str, mode: int) -> None:
+            raise ConnectionLost("the jail is gone")
+
+    with pytest.raises(ConnectionLost):
+        await asyncio.wait_for(shell(inline=["true"]).provision(bench(Gone(), tmp_path)), 60)

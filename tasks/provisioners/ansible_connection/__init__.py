@@ -1,0 +1,1 @@
+"""What Ansible loads (ANSIBLE_CONNECTION_PLUGINS): the connection of the build that started it, and nothing of ours."""
