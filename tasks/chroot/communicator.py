@@ -87,7 +87,7 @@ class JailCommunicator:
     async def upload_directory(self, source: Path, destination: str) -> None:
         """Write a directory's contents inside; see `Communicator.upload_directory`.
 
-        Links to files become what they lead to; links to directories are left out, as they are over SSH.
+        Links become what they lead to. A directory that is there already keeps its mode.
 
         Raises:
             CommunicatorError: it could not be read or written.
@@ -100,7 +100,9 @@ class JailCommunicator:
         )
 
     async def download(self, source: str, destination: Path) -> None:
-        """Write a file here from a file inside; see `Communicator.download`. A failure leaves no half of a file.
+        """Write a file here from a file inside, with its mode; see `Communicator.download`.
+
+        A failure leaves no half of a file.
 
         Raises:
             CommunicatorError: it could not be read.
@@ -108,7 +110,7 @@ class JailCommunicator:
         """
         final = Path(os.path.realpath(destination))  # noqa: ASYNC240 (a few lstat calls)
         half = final.with_name(f".{final.name[:200]}.{secrets.token_hex(4)}")
-        descriptor = os.open(half, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        descriptor = os.open(half, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             await self._do(f"read {source}", "read_file", descriptor, source=_absolute(source))
             half.replace(final)
@@ -116,6 +118,23 @@ class JailCommunicator:
             with suppress(OSError):
                 half.unlink()
             raise
+        finally:
+            os.close(descriptor)
+
+    async def download_directory(self, source: str, destination: Path) -> None:
+        """Write a directory's contents here from inside; see `Communicator.download_directory`.
+
+        Links become what they lead to inside.
+
+        Raises:
+            CommunicatorError: it could not be read, or something in it; all the rest was copied then.
+            OSError: the directory here could not be made.
+        """
+        made = not destination.exists()  # noqa: ASYNC240 (a few lstat calls)
+        destination.mkdir(mode=0o700, parents=True, exist_ok=True)  # noqa: ASYNC240 (the same)
+        descriptor = os.open(destination, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            await self._do(f"read the directory {source}", "read_tree", descriptor, source=_absolute(source), made=made)
         finally:
             os.close(descriptor)
 

@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import stat
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,6 +18,12 @@ from tasks.ssh.threads import in_thread
 _PAUSE = 0.01
 _LONGEST_PAUSE = 0.25
 _BY_ID = "/dev/disk/by-id/"
+_BY = {
+    "UUID": "by-uuid",
+    "LABEL": "by-label",
+    "PART_ENTRY_UUID": "by-partuuid",
+    "PART_ENTRY_NAME": "by-partlabel",
+}
 
 
 def names_of(device: str) -> list[str]:
@@ -36,31 +43,9 @@ def partition(device: str, number: int) -> str:
     return f"{device}{'p' if device[-1].isdigit() else ''}{number}"
 
 
-async def wait_for_node(device: str, timeout: float) -> str:
-    """Wait until a linked volume is there with a size, and return the name (of `names_of`) that it has.
-
-    Args:
-        device: The name it was linked as.
-        timeout: Seconds.
-
-    Raises:
-        WaitExpired: no such node.
-    """
-    clock = asyncio.get_running_loop().time
-    end, pause = clock() + timeout, _PAUSE
-    while True:
-        for name in names_of(device):
-            if _is_disk(name):
-                return name
-        if clock() + pause > end:
-            raise WaitExpired(
-                f"no block device after {timeout:g} s",
-                resource=device,
-                why=f"looked for {', '.join(names_of(device))}",
-                hint="Is the volume linked to this very machine, and does udev run here? lsblk shows what there is.",
-            )
-        await asyncio.sleep(pause)
-        pause = min(pause * 1.5, _LONGEST_PAUSE)
+def node_of(device: str) -> str | None:
+    """The name (of `names_of`) under which a linked volume is there with a size, if it is."""
+    return next(filter(_is_disk, names_of(device)), None)
 
 
 async def wait_for_partition(device: str, number: int, timeout: float) -> str:
@@ -77,7 +62,7 @@ async def wait_for_partition(device: str, number: int, timeout: float) -> str:
     Raises:
         WaitExpired: there is no such partition, with what partx said.
     """
-    disk = _by_the_kernel(device)
+    disk = kernel_name(device)
     name = partition(disk, number)
     clock = asyncio.get_running_loop().time
     end, pause, said = clock() + timeout, _PAUSE, ""
@@ -96,10 +81,50 @@ async def wait_for_partition(device: str, number: int, timeout: float) -> str:
     return name
 
 
+async def show_partitions(device: str, timeout: float) -> list[str]:
+    """Have the kernel know the partitions that are on a disk by now, and return their nodes, all of them there.
+
+    What wrote the table may have told the kernel itself, or not; partx(8) reads it without the kernel's help. A disk
+    without a table has none.
+
+    Args:
+        device: The disk, by any of its names.
+        timeout: Seconds.
+
+    Raises:
+        WaitExpired: a node does not appear.
+    """
+    disk = kernel_name(device)
+    numbers = await _numbers(disk)
+    if numbers:
+        await _partx("--update", disk)
+    return [await wait_for_partition(disk, number, timeout) for number in numbers]
+
+
+async def links_of(device: str) -> dict[str, str]:
+    """The names by which udev would know a disk and its partitions, each with the node that it leads to.
+
+    Boot loaders name file systems by them: where they find no `/dev/disk/by-uuid`, they write down the kernel's name,
+    which is another one wherever the image boots. blkid(8) reads them from the disk itself: udev may not run here.
+    """
+    disk = kernel_name(device)
+    found = {device: disk}
+    for node in [disk, *(partition(disk, number) for number in await _numbers(disk))]:
+        code, said = await run_program(["blkid", "--probe", "--output", "export", node])
+        if code != 0:
+            continue
+        told = dict(line.split("=", 1) for line in said.splitlines() if "=" in line)
+        for key, directory in _BY.items():
+            # A label may hold what no file's name can; udev writes that in another way, and nothing here needs it.
+            if (name := told.get(key)) and re.fullmatch(r"[\w.:+-]+", name):
+                found[f"/dev/disk/{directory}/{name}"] = node
+    return found
+
+
 async def forget_partitions(device: str) -> None:
     """Have the kernel forget a disk's partitions, before the disk goes. Whatever partx(8) says about it is no error."""
     with suppress(CommunicatorError):
-        await _partx("--delete", _by_the_kernel(device))
+        await _partx("--delete", kernel_name(device))
 
 
 async def wait_until_free(device: str, timeout: float) -> None:
@@ -130,7 +155,8 @@ async def wait_until_free(device: str, timeout: float) -> None:
         pause = min(pause * 1.5, _LONGEST_PAUSE)
 
 
-def _by_the_kernel(device: str) -> str:
+def kernel_name(device: str) -> str:
+    """The name to which a device's name leads."""
     return os.path.realpath(device)
 
 
@@ -177,21 +203,36 @@ def _mounts_of(device: str) -> list[str]:
     return list(found.values())
 
 
-async def _partx(action: str, disk: str) -> str:
+async def _numbers(disk: str) -> list[int]:
+    """The partitions in a disk's table, whether the kernel knows them or not."""
+    code, said = await run_program(["partx", "--raw", "--noheadings", "--output", "NR", disk])
+    return [int(word) for word in said.split()] if code == 0 else []
+
+
+async def _partx(*arguments: str) -> str:
     """Run partx(8) and return what it said."""
+    return (await run_program(["partx", *arguments]))[1].strip()
+
+
+def tool_environment() -> dict[str, str]:
+    """What the tools of this host that look at disks need of the builder's environment: none of its secrets."""
+    return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8"}
+
+
+async def run_program(argv: Sequence[str], given: bytes = b"") -> tuple[int, str]:
+    """Run a program of this host, and return its exit code and what it said. It ends when this is cancelled."""
     process = await asyncio.create_subprocess_exec(
-        "partx",
-        action,
-        disk,
-        stdin=asyncio.subprocess.DEVNULL,
+        *argv,
+        stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
         start_new_session=True,
+        env=tool_environment(),
     )
     try:
-        said, _ = await process.communicate()
+        said, _ = await process.communicate(given)
     except BaseException:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         raise
-    return said.decode(errors="replace").strip()
+    return process.returncode or 0, said.decode(errors="replace")

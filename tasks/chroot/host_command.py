@@ -13,7 +13,7 @@ lives on: on the host until it ends, in the jail as a stray.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from blocks.errors import CommunicatorError
@@ -36,18 +36,35 @@ async def run_on_host(
     Raises:
         CommunicatorError: the shell could not be started.
     """
+    return await run_program_on_host(["/bin/sh", "-c", command], output, directory=directory, environment=environment)
+
+
+async def run_program_on_host(
+    argv: Sequence[str],
+    output: Output,
+    *,
+    directory: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> int:
+    """The same with a program and its arguments. It has a session of its own, and nothing to read.
+
+    Cancelled, it is killed with all that it started, also what left its session.
+
+    Raises:
+        CommunicatorError: the program could not be started.
+    """
     line = Line("this host")
     await line.start("host")
     try:
         return await line.run(
-            ["/bin/sh", "-c", command],
+            argv,
             output,
             inside=False,
             directory=str(directory or Path.cwd()),
             environment=dict(os.environ if environment is None else environment),
         )
     except OperationFailed as error:
-        raise CommunicatorError("could not start /bin/sh", resource="this host", why=str(error)) from None
+        raise CommunicatorError(f"could not start {argv[0]}", resource="this host", why=str(error)) from None
     finally:
         await line.close()
 

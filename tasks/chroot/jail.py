@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -51,7 +51,7 @@ class Jail:
 
     Args:
         mount_path: Where the root file system is mounted. Made if it is missing, and then removed at the end. Builds
-            side by side may share it: each sees its own mount only.
+            side by side may share it: each sees its own mount only, and the last one removes it.
         logger: Takes warnings.
     """
 
@@ -121,7 +121,7 @@ class Jail:
         )
 
     async def mount_extra(
-        self, mounts: Iterable[Mount] = DEFAULT_MOUNTS, disk: str | None = None, aliases: Iterable[str] = ()
+        self, mounts: Iterable[Mount] = DEFAULT_MOUNTS, disk: str | None = None, links: Mapping[str, str] | None = None
     ) -> None:
         """Mount what programs inside expect. Links in the image are followed inside it.
 
@@ -139,7 +139,8 @@ class Jail:
         Args:
             mounts: What, in order.
             disk: The build's own disk, for `/dev`: all partitions must be there by now.
-            aliases: Further paths under `/dev` that lead to the disk or its partitions.
+            links: Further paths under `/dev`, each with the node of the disk or partition that it leads to; see
+                `tasks.chroot.device.links_of`.
 
         Raises:
             CommunicatorError: the kernel or mount(8) refused.
@@ -153,7 +154,7 @@ class Jail:
                 source=source,
                 inner=inner,
                 disk=disk,
-                aliases=list(aliases),
+                links=dict(links or {}),
             )
             self._made += given["made"]
             if given["warning"]:

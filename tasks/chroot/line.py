@@ -75,18 +75,22 @@ class Line:
                 with suppress(OSError):
                     end.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, 2 * _LONGEST_MESSAGE)
             ours.setblocking(False)
-            self._socket = ours
             # Started by hand and not by asyncio, whose child watcher may use another thread or be gone.
-            self._process = subprocess.Popen(  # noqa: ASYNC220 (a millisecond, and see above)
-                [*PROGRAM, kind, str(theirs.fileno()), str(os.getpid()), *arguments],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                env=PROGRAM_ENVIRONMENT,
-                cwd="/",
-                start_new_session=True,
-            )
+            try:
+                self._process = subprocess.Popen(  # noqa: ASYNC220 (a millisecond, and see above)
+                    [*PROGRAM, kind, str(theirs.fileno()), str(os.getpid()), *arguments],
+                    pass_fds=[theirs.fileno()],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    env=PROGRAM_ENVIRONMENT,
+                    cwd="/",
+                    start_new_session=True,
+                )
+            except BaseException:
+                ours.close()
+                raise
+        self._socket = ours
         loop = asyncio.get_running_loop()
         self._waiting[0] = loop.create_future()
         loop.add_reader(ours, self._heard)
@@ -240,11 +244,15 @@ class Line:
                 return
 
     def _kill(self, number: int) -> None:
-        # A full socket or a keeper that is gone: then the jail's end is the command's.
+        # With a keeper that is gone all is gone. A socket that is full for now must not save a command from its end.
         if self._socket is not None:
-            with suppress(OSError):
-                message = json.dumps({"id": 0, "op": "kill", "args": {"id": number}}).encode()
+            message = json.dumps({"id": 0, "op": "kill", "args": {"id": number}}).encode()
+            try:
                 socket.send_fds(self._socket, [message], [])
+            except BlockingIOError:
+                asyncio.get_running_loop().call_later(0.005, self._kill, number)
+            except OSError:
+                return
 
     def _heard(self) -> None:
         assert self._socket is not None

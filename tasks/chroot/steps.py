@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import posixpath
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 from blocks.errors import ProvisionerFailed
 from blocks.settings import settings
 from tasks.chroot.copied_files import CopiedFiles
-from tasks.chroot.device import wait_for_partition
+from tasks.chroot.device import kernel_name, links_of, partition, show_partitions, wait_for_partition
+from tasks.chroot.file_systems import grow_before_mount, grow_mounted, grow_partition, trim_file_system
 from tasks.chroot.host_command import run_beside_jail, run_on_host
 from tasks.chroot.jail import Jail
 from tasks.chroot.mounts import Mount
@@ -19,10 +20,16 @@ from tasks.run import Run
 from tasks.step import step
 
 _UNMOUNT = 60
+_PARTITION = re.compile(r"\{\{\.Device\}\}(\d+)")
 
 
 def rendered(text: str, *, device: str = "", mount_path: str = "", command: str = "") -> str:
-    """Shell text of an option, with `{{.Device}}`, `{{.MountPath}}` and `{{.Command}}` in place."""
+    """Shell text of an option, with `{{.Device}}`, `{{.MountPath}}` and `{{.Command}}` in place.
+
+    `{{.Device}}1` is the device's first partition by the name that the kernel gives it, whatever the device's own name
+    looks like: `/dev/xvdf1`, `/dev/nvme1n1p1`. Links by id get their partitions later than the kernel does.
+    """
+    text = _PARTITION.sub(lambda match: partition(kernel_name(device), int(match[1])), text)
     for variable, value in (("Device", device), ("MountPath", mount_path), ("Command", command)):
         text = text.replace(f"{{{{.{variable}}}}}", value)
     return text
@@ -30,7 +37,7 @@ def rendered(text: str, *, device: str = "", mount_path: str = "", command: str 
 
 @step("pre-mount commands", retries=0)
 async def run_pre_mount_commands(run: Run, commands: Sequence[str], wrapper: str, device: str) -> None:
-    """Run the user's shell text on the host, before the mount.
+    """Run the user's shell text on the host, before the mount. Partitions that one makes are there for the next.
 
     Raises:
         ProvisionerFailed: one ended with another exit code than 0.
@@ -38,6 +45,16 @@ async def run_pre_mount_commands(run: Run, commands: Sequence[str], wrapper: str
     for command in commands:
         text = rendered(wrapper, command=rendered(command, device=device))
         await _host_shell(run, "pre-mount", text, partial(run_on_host, text))
+        await show_partitions(device, settings().start_timeout)
+
+
+@step("grow root", retries=0)
+async def grow_root(run: Run, device: str, number: int) -> None:
+    """Let the root partition fill the volume, if it is the last on it, and its file system the partition."""
+    if await grow_partition(device, number, settings().start_timeout):
+        run.logger.info("Partition %d fills the volume now", number)
+    if done := await grow_before_mount(await wait_for_partition(device, number, settings().start_timeout)):
+        run.logger.info("%s", done)
 
 
 @step("mount device", retries=0)
@@ -46,6 +63,13 @@ async def mount_device(run: Run, jail: Jail, device: str, partition: int, option
     node = await wait_for_partition(device, partition, settings().start_timeout)
     await jail.mount_device(node, options)
     run.logger.info("Mounted %s, which the host does not see", node)
+
+
+@step("grow mounted root", retries=0)
+async def grow_mounted_root(run: Run, jail: Jail) -> None:
+    """The same for file systems that grow while they are mounted."""
+    if done := await grow_mounted(jail):
+        run.logger.info("%s", done)
 
 
 @step("post-mount commands", retries=0)
@@ -79,8 +103,7 @@ async def _host_shell(run: Run, which: str, text: str, start: Callable[[Output],
 @step("mount extra", retries=0)
 async def mount_extra(_run: Run, jail: Jail, mounts: Sequence[Mount], disk: str) -> None:
     """Mount what programs inside expect."""
-    aliases = [disk] if posixpath.dirname(disk) != "/dev" else []
-    await jail.mount_extra(mounts, disk=disk, aliases=aliases)
+    await jail.mount_extra(mounts, disk=disk, links=await links_of(disk))
 
 
 @step("copy files", retries=0)
@@ -90,8 +113,10 @@ async def copy_files(_run: Run, copied: CopiedFiles, paths: Sequence[str]) -> No
 
 
 @step("early cleanup", retries=0)
-async def early_cleanup(run: Run, jail: Jail, copied: CopiedFiles) -> None:
-    """End what provisioners left running, put the image's own files back, and unmount."""
+async def early_cleanup(run: Run, jail: Jail, copied: CopiedFiles, *, trim: bool) -> None:
+    """End what provisioners left running, put the image's own files back, trim, and unmount."""
     await jail.end_strays(run.logger)
     await copied.put_back()
+    if trim:
+        run.logger.info("%s", await trim_file_system(jail))
     await jail.unmount(_UNMOUNT)

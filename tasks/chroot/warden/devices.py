@@ -1,7 +1,7 @@
 """The jail's own `/dev`: the nodes that every system has, the build's disk, and none of the host's other devices."""
 
 # System calls as they are: pathlib would only stand between.
-# ruff: noqa: PTH102, PTH103, PTH116, PTH119, PTH120, PTH211
+# ruff: noqa: PTH102, PTH103, PTH116, PTH120, PTH211
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _LINKS = {
 _TTY_GROUP = 5
 
 
-def fill_dev(home: Home, dev: str, disk: str | None, aliases: list[str]) -> None:
+def fill_dev(home: Home, dev: str, disk: str | None, links: dict[str, str]) -> None:
     """Mount and fill a `/dev`.
 
     Args:
@@ -31,11 +31,12 @@ def fill_dev(home: Home, dev: str, disk: str | None, aliases: list[str]) -> None
         dev: Where.
         disk: A block device of the host that is there with all of its partitions, by the kernel's names, which is what
             grub-probe looks for.
-        aliases: Other paths of the host that lead to the disk or a partition of it, such as `/dev/disk/by-id/…`: they
-            are links inside.
+        links: Paths under `/dev`, such as `/dev/disk/by-uuid/…`, and for each a node of the host, of the disk or of a
+            partition of it: they are links inside.
     """
     blocks = _with_partitions(disk) if disk else {}
-    links = {alias: os.path.basename(os.path.realpath(alias)) for alias in aliases}
+    names = {number: name for name, number in blocks.items()}
+    targets = {path: names.get(os.stat(node).st_rdev) for path, node in links.items()}
     change_root(home)
     os.umask(0)
     kernel.mount("tmpfs", dev, "tmpfs", kernel.MS_NOSUID, "mode=0755,size=4m")
@@ -52,11 +53,11 @@ def fill_dev(home: Home, dev: str, disk: str | None, aliases: list[str]) -> None
         kernel.mount(filesystem, f"{dev}/{directory}", filesystem, kernel.MS_NOSUID | flags, data)
     for name, number in blocks.items():
         os.mknod(f"{dev}/{name}", stat.S_IFBLK | 0o660, number)
-    for alias, name in links.items():
-        link = f"{dev}/{os.path.relpath(alias, '/dev')}"
-        if name in blocks and not os.path.lexists(link):
+    for path, block in targets.items():
+        link = f"{dev}/{os.path.relpath(path, '/dev')}"
+        if block is not None and not os.path.lexists(link):
             os.makedirs(os.path.dirname(link), mode=0o755, exist_ok=True)
-            os.symlink(f"/dev/{name}", link)
+            os.symlink(f"/dev/{block}", link)
 
 
 def _with_partitions(disk: str) -> dict[str, int]:

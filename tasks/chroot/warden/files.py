@@ -1,7 +1,7 @@
 """Files into the jail and out of it. Paths there are resolved by a process whose root is the jail's."""
 
 # System calls as they are: pathlib would only stand between.
-# ruff: noqa: PTH101, PTH102, PTH112, PTH116, PTH118
+# ruff: noqa: PTH101, PTH102, PTH112, PTH116, PTH118, PTH120
 
 from __future__ import annotations
 
@@ -21,15 +21,20 @@ def write_file(home: Home, source: int, destination: str, mode: int) -> None:
 
 
 def write_tree(home: Home, source: str, destination: str) -> None:
-    """Write a directory's contents into one inside, with modes. Links to files become what they lead to."""
-    for root, directories, names in os.walk(source, onerror=_raise):
+    """Write a directory's contents into one inside, with modes. Links become what they lead to.
+
+    A directory that is there already keeps its mode.
+    """
+    made: list[tuple[str, int]] = []
+    for root, directories, names in os.walk(source, onerror=_raise, followlinks=True):
         directories.sort()
+        _refuse_loop(source, root)
         there = os.path.normpath(os.path.join(destination, os.path.relpath(root, source)))
         mode = stat.S_IMODE(os.stat(root).st_mode)
         with paths_inside(home):
             if not os.path.isdir(there):
-                os.mkdir(there)
-            os.chmod(there, mode)
+                os.mkdir(there, 0o700)
+                made.append((there, mode))
         for name in sorted(names):
             here = os.open(os.path.join(root, name), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             found = os.fstat(here)
@@ -38,16 +43,106 @@ def write_tree(home: Home, source: str, destination: str) -> None:
             with paths_inside(home):
                 _fill(os.path.join(there, name), stat.S_IMODE(found.st_mode), here)
             os.close(here)
+    with paths_inside(home):
+        for there, mode in made:
+            os.chmod(there, mode)
 
 
 def read_file(home: Home, destination: int, source: str) -> None:
-    """Write an open file of the host from a file inside."""
+    """Write an open file of the host from a file inside, and give it its mode."""
     change_root(home)
-    # A pipe without a writer would hold up an open that may block.
-    there = os.open(source, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    if not stat.S_ISREG(os.fstat(there).st_mode):
-        raise OSError(errno.EINVAL, "it is no regular file", source)
+    there = _open_regular(source)
+    os.fchmod(destination, _plain_mode(os.fstat(there)))
     copy(there, destination)
+
+
+def read_tree(home: Home, destination: int, source: str, made: bool) -> None:
+    """Write an open directory of the host from a directory inside, with modes. Links become what they lead to inside.
+
+    What cannot be copied, such as a socket or a link to nothing, does not keep the rest from being copied.
+
+    Args:
+        home: The jail.
+        destination: The directory here. All below it is reached through it, since paths lead into the jail.
+        source: The directory there.
+        made: Whether the destination was made for this, and takes the source's mode.
+    """
+    change_root(home)
+    there = os.open(source, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    left: list[str] = []
+    _read_directory(there, destination, source.rstrip("/"), (), left)
+    if made:
+        os.fchmod(destination, _plain_mode(os.fstat(there)))
+    if left:
+        raise OSError(errno.EINVAL, f"{'; '.join(left)}. All else was copied")
+
+
+def _read_directory(there: int, here: int, path: str, above: tuple[tuple[int, int], ...], left: list[str]) -> None:
+    found = os.fstat(there)
+    identity = (found.st_dev, found.st_ino)
+    if identity in above:
+        left.append(f"{path} is a link to a directory that it is in")
+        return
+    for name in sorted(os.listdir(there)):
+        try:
+            _read_entry(there, here, name, path, (*above, identity), left)
+        except OSError as error:
+            left.append(f"{path}/{name}: {error.strerror}")
+
+
+def _read_entry(
+    there: int, here: int, name: str, path: str, above: tuple[tuple[int, int], ...], left: list[str]
+) -> None:
+    found = os.stat(name, dir_fd=there)
+    if stat.S_ISDIR(found.st_mode):
+        try:
+            os.mkdir(name, 0o700, dir_fd=here)
+            made = True
+        except FileExistsError:
+            made = False
+        inner = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=there)
+        ours = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=here)
+        try:
+            _read_directory(inner, ours, f"{path}/{name}", above, left)
+            if made:
+                os.fchmod(ours, _plain_mode(found))
+        finally:
+            os.close(inner)
+            os.close(ours)
+        return
+    source = _open_regular(name, there)
+    try:
+        ours = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600, dir_fd=here)
+        try:
+            os.fchmod(ours, _plain_mode(found))
+            copy(source, ours)
+        finally:
+            os.close(ours)
+    finally:
+        os.close(source)
+
+
+def _open_regular(path: str, directory: int | None = None) -> int:
+    # A pipe without a writer would hold up an open that may block.
+    there = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
+    if not stat.S_ISREG(os.fstat(there).st_mode):
+        os.close(there)
+        raise OSError(errno.EINVAL, "it is no regular file", path)
+    return there
+
+
+def _plain_mode(found: os.stat_result) -> int:
+    """The permission bits, without those by which a program of the image would run as someone else here."""
+    return stat.S_IMODE(found.st_mode) & 0o777
+
+
+def _refuse_loop(top: str, path: str) -> None:
+    """Refuse a directory that is reached through a link from inside itself: a copy of it would have no end."""
+    identity = os.stat(path)
+    while len(path) > len(top):
+        path = os.path.dirname(path)
+        if os.path.samestat(identity, os.stat(path)):
+            raise OSError(errno.ELOOP, "a link in it leads to a directory that it is in", path)
 
 
 def copy(source: int, destination: int) -> None:

@@ -1,7 +1,7 @@
 """The keeper: takes requests from the builder, starts a child for each, and says how the child ended."""
 
 # System calls as they are: pathlib would only stand between.
-# ruff: noqa: PTH102, PTH106, PTH112, PTH120, PTH123
+# ruff: noqa: PTH123
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 from tasks.chroot.warden import kernel
 from tasks.chroot.warden.commands import supervise
 from tasks.chroot.warden.inside import Home
+from tasks.chroot.warden.mount_point import MountPoint
 from tasks.chroot.warden.operations import OPERATIONS
 from tasks.chroot.warden.processes import command_line, descendants, end_tree
 
@@ -39,24 +40,19 @@ class Keeper:
         self._children: dict[int, int] = {}
         self._home: Home | None = None
         self._init = 0
-        self._made: list[str] = []
+        self._mount_point: MountPoint | None = None
         self._woken, waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(waker)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.signal(signal.SIGTERM, lambda *_: self._end())
         if mount_path is not None:
-            self._make_directories(mount_path)
-            self._found_jail(mount_path)
-
-    def _make_directories(self, path: str) -> None:
-        while not os.path.isdir(path):
-            missing = path
-            while not os.path.isdir(os.path.dirname(missing)):
-                missing = os.path.dirname(missing)
-            # Another build may make or remove a shared parent at this very moment.
-            with suppress(FileExistsError, FileNotFoundError):
-                os.mkdir(missing, 0o755)
-                self._made.append(missing)
+            self._mount_point = MountPoint(mount_path)
+            try:
+                self._mount_point.take()
+                self._found_jail(mount_path)
+            except OSError:
+                self._mount_point.release()
+                raise
 
     def _found_jail(self, root: str) -> None:
         kernel.unshare(kernel.CLONE_NEWNS | kernel.CLONE_NEWPID)
@@ -173,26 +169,31 @@ class Keeper:
             self._line.send(json.dumps(message).encode(errors="surrogateescape"))
 
     def _end(self) -> NoReturn:
+        # A builder's end reaches us twice, as a broken line and as a signal: the second must not cut the first short.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         try:
             if self._init:
-                os.kill(self._init, signal.SIGKILL)
-                # It ends when all in its namespace are buried, and burying its own children is up to the keeper.
-                while os.waitpid(-1, 0)[0] != self._init:
-                    pass
+                self._end_init()
             elif self._home is None:
                 for child in list(self._children):
                     end_tree(child)
             if self._home is not None:
                 # Nobody is left who could use it, so this is a real unmount. Else the directory would be in use.
-                for _ in range(16):
-                    kernel.unmount(self._home.root, kernel.MNT_DETACH)
-        except OSError:
-            pass
-        finally:
-            for directory in reversed(self._made):
                 with suppress(OSError):
-                    os.rmdir(directory)
+                    for _ in range(16):
+                        kernel.unmount(self._home.root, kernel.MNT_DETACH)
+            if self._mount_point is not None:
+                self._mount_point.release()
+        finally:
             os._exit(0)
+
+    def _end_init(self) -> None:
+        # Gone already, if the signal came just after it was buried.
+        with suppress(ProcessLookupError, ChildProcessError):
+            os.kill(self._init, signal.SIGKILL)
+            # It ends when all in its namespace are buried, and burying its own children is up to the keeper.
+            while os.waitpid(-1, 0)[0] != self._init:
+                pass
 
 
 def _be_init(root: str, tell: int, keeper: int) -> NoReturn:

@@ -30,7 +30,7 @@ def mount_root(home: Home, device: str, filesystem: str | None, options: list[st
 
 
 def mount_extra(
-    home: Home, kind: str, source: str, inner: str, disk: str | None, aliases: list[str]
+    home: Home, kind: str, source: str, inner: str, disk: str | None, links: dict[str, str]
 ) -> dict[str, object]:
     """Mount something inside. Returns the directories made for it, and a warning if it could not be and may be missing.
 
@@ -38,7 +38,7 @@ def mount_extra(
     """
     made = _make_directories(home, inner)
     if kind == "bind" and os.path.normpath(source) == "/dev":
-        fill_dev(home, inner, disk, aliases)
+        fill_dev(home, inner, disk, links)
     elif kind == "proc":
         _mount_proc(home, inner)
     elif kind == "sysfs":

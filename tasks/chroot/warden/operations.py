@@ -13,6 +13,7 @@ OPERATIONS: dict[str, Callable[..., object]] = {
     "write_file": files.write_file,
     "write_tree": files.write_tree,
     "read_file": files.read_file,
+    "read_tree": files.read_tree,
     "copy_in": stand_ins.copy_in,
     "put_back": stand_ins.put_back,
 }

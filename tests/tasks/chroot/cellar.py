@@ -16,7 +16,7 @@ import pytest
 
 _FIRST_SECTOR = 2048
 _SIZE = 48 << 20
-DEADLINE = 10.0
+DEADLINE = 30.0
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,11 @@ def host(*argv: str) -> str:
     return done.stdout.strip()
 
 
-def make_disk(root: Path, file: Path) -> None:
-    """A disk of 48 MiB with an MBR and one ext4 partition that holds `root`."""
+def make_disk(root: Path, file: Path, size: int = _SIZE) -> None:
+    """A disk, by default of 48 MiB, with an MBR and one ext4 partition that holds `root`."""
     with file.open("wb") as disk:
-        disk.truncate(_SIZE)
-        sectors = _SIZE // 512 - _FIRST_SECTOR
+        disk.truncate(size)
+        sectors = size // 512 - _FIRST_SECTOR
         entry = struct.pack("<B3sB3sII", 0x80, b"\0\0\0", 0x83, b"\0\0\0", _FIRST_SECTOR, sectors)
         disk.seek(446)
         disk.write(entry)
@@ -96,6 +96,11 @@ def processes_about(text: str) -> list[str]:
             if text in line and int(process.name) != os.getpid():
                 found.append(f"{process.name} {line}")
     return found
+
+
+def parent_of(process: int) -> int:
+    """The process that started another: a keeper, if that is a jail's first process."""
+    return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 def mounts_of(disk: str) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -102,6 +103,33 @@ async def test_a_cancelled_command_leaves_nothing_and_spares_what_was_there(
         await running
     # The keeper does one thing after the other, so its next answer comes after the kill.
     assert [stray.command_line for stray in await jail.strays()] == ["sleep 1111"]
+
+
+async def test_a_line_that_is_full_for_now_does_not_save_a_command_from_its_end(
+    jail: Jail, communicator: JailCommunicator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = asyncio.Event()
+    running = asyncio.create_task(communicator.run("echo; sleep 4321", lambda _: begun.set()))
+    async with asyncio.timeout(10):
+        await begun.wait()
+    full = 3
+    really = socket.send_fds
+
+    def send(line: socket.socket, messages: list[bytes], descriptors: list[int]) -> int:
+        nonlocal full
+        if full and b'"kill"' in messages[0]:
+            full -= 1
+            raise BlockingIOError
+        return really(line, messages, descriptors)
+
+    monkeypatch.setattr(socket, "send_fds", send)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    async with asyncio.timeout(10):
+        while await jail.strays():
+            await asyncio.sleep(0.005)
+    assert full == 0
 
 
 async def test_an_output_that_fails_ends_the_command(communicator: JailCommunicator, jail: Jail) -> None:

@@ -80,6 +80,90 @@ async def test_a_directory_arrives_with_modes_and_what_its_links_lead_to(
     )
 
 
+async def test_links_to_directories_are_followed_and_one_without_an_end_is_refused(
+    communicator: JailCommunicator, tmp_path: Path
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "file").write_text("linked to")
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / "link").symlink_to(tmp_path / "elsewhere")
+    await communicator.upload_directory(tmp_path / "tree", "/opt/tree")
+    assert await read(communicator, "cat /opt/tree/link/file; test ! -L /opt/tree/link") == (0, "linked to")
+    (tmp_path / "tree" / "loop").symlink_to(tmp_path / "tree")
+    with pytest.raises(CommunicatorError, match="a directory that it is in"):
+        await communicator.upload_directory(tmp_path / "tree", "/opt/loop")
+
+
+async def test_a_directory_that_is_there_keeps_its_mode_and_what_is_in_it(
+    communicator: JailCommunicator, tmp_path: Path
+) -> None:
+    (tmp_path / "tree" / "sub").mkdir(parents=True)
+    (tmp_path / "tree" / "sub" / "file").write_text("new")
+    await read(communicator, "mkdir -p /opt/sub; chmod 1777 /opt; chmod 751 /opt/sub; echo kept > /opt/sub/other")
+    await communicator.upload_directory(tmp_path / "tree", "/opt")
+    assert await read(communicator, "stat -c %a /opt /opt/sub; cat /opt/sub/*") == (0, "1777\n751\nnewkept")
+
+
+async def test_a_directory_comes_back_with_modes_and_what_its_links_lead_to_inside(
+    communicator: JailCommunicator, tmp_path: Path
+) -> None:
+    (tmp_path / "outside").write_text("of the host")
+    await read(
+        communicator,
+        "mkdir -p /opt/d/empty /opt/other; cd /opt/d; echo inside > /opt/other/file; ln -s /opt/other linked;"
+        "ln -s /opt/other/file file; printf x > tool; chmod 4755 tool; chmod 701 empty; chmod 500 .",
+    )
+    await communicator.download_directory("/opt/d/", tmp_path / "got")
+    got = tmp_path / "got"
+    assert (got / "linked" / "file").read_text() == (got / "file").read_text() == "inside\n"
+    assert not (got / "linked").is_symlink()
+    # Nothing of an image may become someone else's program here.
+    modes = {str(path.relative_to(tmp_path)): path.stat().st_mode & 0o7777 for path in [got, *got.iterdir()]}
+    assert {name: modes[name] for name in ("got", "got/tool", "got/empty")} == {
+        "got": 0o500,
+        "got/tool": 0o755,
+        "got/empty": 0o701,
+    }
+
+
+async def test_what_cannot_be_copied_out_is_told_and_the_rest_is_there(
+    communicator: JailCommunicator, tmp_path: Path
+) -> None:
+    (tmp_path / "outside").write_text("of the host")
+    await read(
+        communicator,
+        f"mkdir /opt/d; cd /opt/d; mkfifo pipe; ln -s /nowhere none; ln -s . loop; ln -s {tmp_path}/outside host;"
+        "echo 1 > a; echo 2 > z",
+    )
+    (tmp_path / "got").mkdir(mode=0o711)
+    with pytest.raises(CommunicatorError) as caught:
+        await communicator.download_directory("/opt/d", tmp_path / "got")
+    for name in ("pipe", "none", "loop", "host"):
+        assert f"/opt/d/{name}" in str(caught.value)
+    assert {path.name for path in (tmp_path / "got").iterdir() if path.is_file()} == {"a", "z"}
+    assert (tmp_path / "got").stat().st_mode & 0o777 == 0o711
+    with pytest.raises(CommunicatorError, match="could not read the directory /opt/none"):
+        await communicator.download_directory("/opt/none", tmp_path / "none")
+
+
+async def test_a_download_does_not_write_through_links_that_are_here(
+    communicator: JailCommunicator, tmp_path: Path
+) -> None:
+    (tmp_path / "precious").write_text("precious")
+    (tmp_path / "got").mkdir()
+    (tmp_path / "got" / "a").symlink_to(tmp_path / "precious")
+    await read(communicator, "mkdir /opt/d; echo 1 > /opt/d/a")
+    with pytest.raises(CommunicatorError, match="All else was copied"):
+        await communicator.download_directory("/opt/d", tmp_path / "got")
+    assert (tmp_path / "precious").read_text() == "precious"
+
+
+async def test_a_file_comes_back_with_its_mode(communicator: JailCommunicator, tmp_path: Path) -> None:
+    await read(communicator, "echo x > /opt/x; chmod 4750 /opt/x")
+    await communicator.download("/opt/x", tmp_path / "x")
+    assert (tmp_path / "x").stat().st_mode & 0o7777 == 0o750
+
+
 @pytest.mark.parametrize("destination", ["/none/file", "/opt", "/dev/null", "/run/pipe"])
 async def test_what_cannot_be_written_is_an_error_that_names_it(
     communicator: JailCommunicator, destination: str

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
 from pathlib import Path
 
@@ -11,10 +12,11 @@ import pytest
 
 from blocks.errors import CommunicatorError, WaitExpired
 from tasks.chroot.communicator import JailCommunicator
+from tasks.chroot.device import links_of
 from tasks.chroot.jail import Jail
 from tasks.chroot.mounts import Mount
 from tasks.communicator import read
-from tests.tasks.chroot.cellar import Volume, is_free, is_mounted_at
+from tests.tasks.chroot.cellar import Volume, host, is_free, is_mounted_at, parent_of, until
 
 _ALWAYS = ["fd", "full", "null", "ptmx", "pts", "random", "shm", "stderr", "stdin", "stdout", "tty", "urandom", "zero"]
 
@@ -64,10 +66,21 @@ async def test_other_names_of_the_disk_lead_to_it_inside(volume: Volume, tmp_pat
     try:
         async with Jail(tmp_path / "mounted") as jail:
             await jail.mount_device(volume.partition)
-            await jail.mount_extra(disk=volume.disk, aliases=[str(alias)])
+            await jail.mount_extra(disk=volume.disk, links={str(alias): volume.disk})
             assert await read(JailCommunicator(jail), f"readlink {alias}") == (0, volume.disk)
     finally:
         alias.unlink()
+
+
+async def test_file_systems_are_found_by_their_ids_as_boot_loaders_do(volume: Volume, tmp_path: Path) -> None:
+    identifier = host("blkid", "--probe", "--output", "value", "--match-tag", "UUID", volume.partition)
+    links = await links_of(volume.disk)
+    assert links[f"/dev/disk/by-uuid/{identifier}"] == volume.partition
+    async with Jail(tmp_path / "mounted") as jail:
+        await jail.mount_device(volume.partition)
+        await jail.mount_extra(disk=volume.disk, links=links)
+        read_link = f"readlink /dev/disk/by-uuid/{identifier}"
+        assert await read(JailCommunicator(jail), read_link) == (0, volume.partition)
 
 
 @pytest.mark.parametrize(
@@ -203,3 +216,26 @@ async def test_jails_side_by_side_may_share_a_mount_path(volume: Volume, tmp_pat
         await one.mount_device(volume.partition)
         with pytest.raises(CommunicatorError, match="no root file system"):
             await read(JailCommunicator(other), "true")
+
+
+async def test_who_leaves_a_shared_mount_path_takes_nothing_from_the_other(volume: Volume, tmp_path: Path) -> None:
+    """The kernel takes every namespace's mounts away from a directory that somebody removes."""
+    first = Jail(tmp_path / "made" / "mounted")
+    await first.start()
+    async with Jail(tmp_path / "made" / "mounted") as second:
+        await second.mount_device(volume.partition)
+        await first.close()
+        assert await read(JailCommunicator(second), "test -d /etc && echo there") == (0, "there")
+    assert not (tmp_path / "made").exists()
+
+
+async def test_a_mount_path_of_a_jail_that_died_goes_with_the_next_one(tmp_path: Path) -> None:
+    dead = Jail(tmp_path / "made" / "mounted")
+    await dead.start()
+    os.kill(parent_of(dead.first_process), signal.SIGKILL)
+    until(lambda: not Path(f"/proc/{dead.first_process}").exists())
+    await dead.close()
+    assert (tmp_path / "made" / "mounted").is_dir()
+    async with Jail(tmp_path / "made" / "mounted"):
+        pass
+    assert not (tmp_path / "made").exists()

@@ -9,13 +9,15 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
+from tasks.chroot.communicator import JailCommunicator
 from tasks.chroot.device import wait_until_free
-from tests.tasks.chroot.cellar import Volume, is_free, mounts_of, processes_about, until
+from tasks.chroot.jail import Jail
+from tests.tasks.chroot.cellar import Volume, is_free, mounts_of, parent_of, processes_about, until
 
 _BUILDER = """
 import asyncio, json, sys, threading
@@ -66,23 +68,22 @@ def test_a_builder_that_is_killed_leaves_no_process_mount_or_busy_device(
     sleep = _sleep(tmp_path)
     with builder(volume, tmp_path / "mounted", sleep) as (process, first):
         process.send_signal(number)
-        took = until(lambda: not Path(f"/proc/{first}").exists(), 5)
-        took += until(lambda: is_free(volume.disk), 5)
-        process.wait(10)
-    assert took < 3  # on a quiet machine it is a tenth of a second
-    until(lambda: processes_about(str(tmp_path)) == [] and processes_about(sleep) == [], 5)
+        until(lambda: not Path(f"/proc/{first}").exists(), 30)
+        until(lambda: is_free(volume.disk), 30)
+        process.wait(30)
+    until(lambda: processes_about(str(tmp_path)) == [] and processes_about(sleep) == [], 30)
     assert mounts_of(volume.disk) == []
     assert not (tmp_path / "mounted").exists()
 
 
 def test_a_keeper_that_is_killed_takes_the_jail_along(volume: Volume, tmp_path: Path) -> None:
     with builder(volume, tmp_path / "mounted", _sleep(tmp_path)) as (process, first):
-        keeper = int(Path(f"/proc/{first}/stat").read_text().rpartition(")")[2].split()[1])
+        keeper = parent_of(first)
         os.kill(keeper, signal.SIGKILL)
-        until(lambda: not Path(f"/proc/{first}").exists(), 5)
-        until(lambda: is_free(volume.disk), 5)
-        assert process.wait(10) != 0
-    until(lambda: processes_about(_sleep(tmp_path)) == [], 5)
+        until(lambda: not Path(f"/proc/{first}").exists(), 30)
+        until(lambda: is_free(volume.disk), 30)
+        assert process.wait(30) != 0
+    until(lambda: processes_about(_sleep(tmp_path)) == [], 30)
 
 
 def test_a_builder_that_is_stopped_keeps_its_jail_and_frees_it_when_killed(volume: Volume, tmp_path: Path) -> None:
@@ -90,13 +91,10 @@ def test_a_builder_that_is_stopped_keeps_its_jail_and_frees_it_when_killed(volum
         process.send_signal(signal.SIGSTOP)
         assert Path(f"/proc/{first}").exists()
         process.kill()
-        until(lambda: is_free(volume.disk) and not Path(f"/proc/{first}").exists(), 5)
+        until(lambda: is_free(volume.disk) and not Path(f"/proc/{first}").exists(), 30)
 
 
 async def test_the_device_is_free_when_a_build_was_cancelled(volume: Volume, tmp_path: Path) -> None:
-    from tasks.chroot.communicator import JailCommunicator
-    from tasks.chroot.jail import Jail
-
     begun = asyncio.Event()
 
     async def build() -> None:
@@ -111,3 +109,18 @@ async def test_the_device_is_free_when_a_build_was_cancelled(volume: Volume, tmp
         with pytest.raises(asyncio.CancelledError):
             await building
     await wait_until_free(volume.disk, 5)
+
+
+async def test_a_keeper_that_is_told_to_end_over_and_over_leaves_no_directory(volume: Volume, tmp_path: Path) -> None:
+    """A builder's end reaches it twice: its line breaks and it is signalled, in any order and at any moment."""
+    for _ in range(20):
+        jail = Jail(tmp_path / "mounted")
+        await jail.start()
+        keeper = parent_of(jail.first_process)
+        await jail.mount_device(volume.partition)
+        ending = asyncio.create_task(jail.close())
+        while not ending.done():
+            with suppress(ProcessLookupError):
+                os.kill(keeper, signal.SIGTERM)
+            await asyncio.sleep(0)
+        assert not (tmp_path / "mounted").exists()
