@@ -2,52 +2,76 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import suppress
+from uuid import UUID
 
-from blocks.errors import Conflict, InvalidRequest, NotFound
+from blocks.errors import Conflict, Forbidden, InvalidRequest, NotFound
 from blocks.oxide.client import OxideClient
-from blocks.oxide.models import Disk, Image, Instance, Resource, Snapshot, SshKey
+from blocks.oxide.models import Instance, Resource
 from blocks.settings import settings
 from tasks.mark import Mark
+from tasks.oxide.swap import finish_swap
+from tasks.oxide.temporary import temporary
+from tasks.side_by_side import side_by_side
 from tasks.teardown import Owned
 from tasks.waiting import poll
 
-_RANKS = {"instance": 0, "disk": 1, "snapshot": 1, "ssh-key": 1, "image": 2}
-_BY_HAND = {
-    "instance": "oxide instance stop --instance {id}; oxide instance delete --instance {id}",
-    "disk": "oxide disk delete --disk {id}",
-    "snapshot": "oxide snapshot delete --snapshot {id}",
-    "ssh-key": "oxide current-user ssh-key delete --ssh-key {id}",
-    "image": "oxide image delete --image {id}",
-}
-
 
 class OxideGround:
-    """One project of an Oxide region, and the SSH keys of the user that the token belongs to."""
+    """One project of an Oxide region, its silo's images, and the SSH keys of the user that the token belongs to."""
 
     def __init__(self, client: OxideClient, project: str) -> None:
         self._client = client
         self._project = project
 
     async def owned(self) -> AsyncIterator[Owned]:
-        """All marked instances, disks, snapshots, images and SSH keys. A project that is gone holds nothing."""
+        """All marked instances, disks, snapshots, images and SSH keys. A project that is gone holds nothing.
+
+        For as long as an image is there that is to take another's place (`final=`), its snapshot is not among them:
+        without it nothing could be finished. A silo's image of that kind is seen where its snapshot is, or from
+        everywhere once nothing is left to finish.
+        """
         client, project = self._client, self._project
+        async with side_by_side() as looks:
+            listings = [
+                looks.create_task(_marked("instance", client.instances(project))),
+                looks.create_task(_marked("disk", client.disks(project))),
+                snapshots := looks.create_task(_marked("snapshot", client.snapshots(project))),
+                looks.create_task(_marked("image", client.images(project))),
+                of_silo := looks.create_task(_if_allowed(_marked("image", client.images()))),
+                looks.create_task(_marked("ssh-key", client.ssh_keys())),
+            ]
+        found = [owned for look in listings for owned in look.result()]
+        with_snapshot = {_attempt(owned.mark) for owned in snapshots.result()}
+        elsewhere = {
+            owned.id
+            for owned in of_silo.result()
+            if owned.mark.final is not None
+            and _attempt(owned.mark) not in with_snapshot
+            and not await self._is_there(owned.mark.final)
+        }
+        unfinished = {_attempt(owned.mark) for owned in found if owned.mark.final is not None}
+        for owned in found:
+            kept = owned.kind == "snapshot" and _attempt(owned.mark) in unfinished
+            if not kept and owned.id not in elsewhere:
+                yield owned
+
+    async def _is_there(self, name: str) -> bool:
+        """Whether the silo has an image of that name."""
         try:
-            async for resource in _marked("instance", client.instances(project)):
-                yield resource
-            async for resource in _marked("disk", client.disks(project)):
-                yield resource
-            async for resource in _marked("snapshot", client.snapshots(project)):
-                yield resource
-            async for resource in _marked("image", client.images(project)):
-                yield resource
+            await self._client.image(name)
         except NotFound:
-            pass
-        async for resource in _marked("ssh-key", client.ssh_keys()):
-            yield resource
+            return False
+        return True
+
+    async def left_to(self, resource: Owned) -> str:
+        """Nobody in particular: whoever has the credentials gets at everything."""
+        del resource
+        return ""
 
     async def remove(self, resource: Owned) -> None:
-        """Remove one resource; an instance is switched off first."""
+        """Remove one resource; an instance is switched off first, a swap of images is finished first."""
         try:
             await self._remove(resource)
         except NotFound:
@@ -56,8 +80,11 @@ class OxideGround:
     async def _remove(self, resource: Owned) -> None:
         match resource.kind:
             case "instance":
-                await self._switch_off(resource)
-                await self._client.delete_instance(resource.id)
+                try:
+                    await self._client.delete_instance(resource.id)
+                except (InvalidRequest, Conflict):  # it is not switched off, as it is after a build that went well
+                    await self._switch_off(resource)
+                    await self._client.delete_instance(resource.id)
             case "disk":
                 await self._client.delete_disk(resource.id)
             case "snapshot":
@@ -65,6 +92,8 @@ class OxideGround:
             case "ssh-key":
                 await self._client.delete_ssh_key(resource.id)
             case "image":
+                if resource.mark.final is not None:
+                    await finish_swap(self._client, self._project, resource.id, resource.mark)
                 await self._client.delete_image(resource.id)
 
     async def _switch_off(self, resource: Owned) -> None:
@@ -88,16 +117,23 @@ class OxideGround:
         )
 
 
-async def _marked(
-    kind: str,
-    listing: AsyncIterator[Instance]
-    | AsyncIterator[Disk]
-    | AsyncIterator[Snapshot]
-    | AsyncIterator[Image]
-    | AsyncIterator[SshKey],
-) -> AsyncIterator[Owned]:
-    item: Resource
-    async for item in listing:
-        mark = Mark.parse(item.description)
-        if mark is not None:
-            yield Owned(kind, item.id, item.name, mark, _RANKS[kind], _BY_HAND[kind].format(id=item.id))
+async def _marked(kind: str, listing: AsyncIterator[Resource]) -> list[Owned]:
+    """What is marked among what may be ten thousand: of all else a page at a time is held."""
+    found = []
+    with suppress(NotFound):  # the project is gone
+        async for resource in listing:
+            mark = Mark.parse(resource.description)
+            if mark is not None:
+                found.append(temporary(kind, resource.id, resource.name, mark))
+    return found
+
+
+async def _if_allowed(look: Awaitable[list[Owned]]) -> list[Owned]:
+    try:
+        return await look
+    except Forbidden:  # then no build of this user's has made any
+        return []
+
+
+def _attempt(mark: Mark) -> tuple[UUID, int]:
+    return mark.run, mark.attempt

@@ -1,64 +1,14 @@
-"""Images of an Oxide region: the source that a build starts from, the artifact that it ends with."""
+"""The artifact: a snapshot of the instance's boot disk, and an image of that."""
 
 from __future__ import annotations
 
-from blocks.errors import AlreadyExists, EndedBadly, NotFound
-from blocks.oxide.models import DESCRIPTION_LENGTH, Image, ImageCreate, Instance, Project, Snapshot, SnapshotSource
+from blocks.errors import EndedBadly
+from blocks.oxide.models import Image, Instance, Snapshot
 from blocks.settings import settings
-from tasks.mark import provenance
+from tasks.oxide.plan import ImagePlan, is_of_run
 from tasks.oxide.run import OxideRun
 from tasks.step import step
 from tasks.waiting import poll
-
-
-@step("view project")
-async def view_project(run: OxideRun) -> Project:
-    """See that the project is there: what is looked up in it would else be missing for a reason that nobody guesses."""
-    try:
-        return await run.client.project(run.project)
-    except NotFound as error:
-        error.hint = "See the projects that this token's user may see with: oxide project list"
-        raise
-
-
-@step("view source image")
-async def view_source_image(run: OxideRun, image: str) -> Image:
-    """Find the source image, by id, or by name among the silo's images."""
-    try:
-        found = await run.client.image(image)
-    except NotFound as error:
-        error.hint = (
-            "boot_disk_image_id takes the id of an image that the token's user may see, or the name of a silo image. "
-            "See what there is with: oxide image list"
-        )
-        raise
-    run.logger.info("Source image: %s (%s), %s %s", found.name, found.id, found.os, found.version)
-    return found
-
-
-@step("check artifact name")
-async def check_artifact_name(run: OxideRun, name: str) -> Image | None:
-    """See that the artifact's name is free, before anything is created.
-
-    Returns:
-        This run's own image, when an earlier attempt finished it.
-
-    Raises:
-        AlreadyExists: another image has the name.
-    """
-    try:
-        found = await run.client.image(name, project=run.project)
-    except NotFound:
-        return None
-    if found.description.endswith(provenance(run.id)):
-        run.logger.info("An earlier attempt of this run finished the image %s (%s)", found.name, found.id)
-        return found
-    raise AlreadyExists(
-        "the artifact's name is taken",
-        resource=f"image {name} in project {run.project}",
-        why=f"image {found.id} has it since {found.time_created:%Y-%m-%d}",
-        hint="Choose another artifact_name (variables such as {{timestamp}} make it unique), or delete that image.",
-    )
 
 
 @step("snapshot boot disk")
@@ -95,16 +45,12 @@ def _is_ready(snapshot: Snapshot) -> bool:
 
 
 @step("register image")
-async def register_image(
-    run: OxideRun, name: str, description: str, os: str, version: str, snapshot: Snapshot
-) -> Image:
+async def register_image(run: OxideRun, plan: ImagePlan, snapshot: Snapshot) -> Image:
     """Make the image. It carries no mark: from here on it is nobody's to remove."""
-    origin = provenance(run.id)
-    text = f"{description[: DESCRIPTION_LENGTH - len(origin) - 1]} {origin}".strip()
-    request = ImageCreate(name=name, description=text, os=os, version=version, source=SnapshotSource(id=snapshot.id))
+    request = plan.request(run.id, snapshot.id)
     return await run.create_named(
-        f"image {name}",
-        lambda: run.client.create_image(run.project, request),
-        lambda: run.client.image(name, project=run.project),
-        lambda image: image.description.endswith(origin),
+        f"image {plan.name}",
+        lambda: run.client.create_image(plan.project, request),
+        lambda: run.client.image(plan.name, project=plan.project),
+        lambda image: is_of_run(image, run.id),
     )

@@ -2,33 +2,13 @@
 
 from __future__ import annotations
 
-import logging
-from datetime import UTC, datetime, timedelta
-from uuid import uuid4
-
 import pytest
 
 from blocks.errors import NotOurs
-from tasks.mark import HostProcess, Mark
 from tasks.oxide.instances import create_temporary_key
-from tasks.oxide.run import OxideRun
 from tasks.ssh.temporary_key import public_line, temporary_key
 from tests.conftest import RegionInABox
-
-
-class Silent:
-    def creating(self, resource: str) -> None: ...
-
-    def created(self, resource: str) -> None: ...
-
-
-def a_run(region: RegionInABox) -> OxideRun:
-    until = datetime.now(UTC) + timedelta(hours=1)
-    mark = Mark(uuid4(), 1, "local", HostProcess.current(), until)
-    logger = logging.getLogger("test")
-    return OxideRun(
-        mark, until, logger, Silent(), client=region.client(), token=region.token, project=region.project
-    )  # fmt: skip
+from tests.tasks.oxide.support import a_run
 
 
 async def test_the_key_is_made_once_although_its_reply_was_lost(region: RegionInABox) -> None:

@@ -5,60 +5,20 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
+import httpx
 import pytest
 
-from blocks.errors import LeftBehind
+from blocks.errors import Forbidden, LeftBehind
 from blocks.oxide.client import OxideClient
-from blocks.oxide.models import (
-    GIB,
-    AutoPool,
-    BootDisk,
-    DistributedDisk,
-    EphemeralIp,
-    ImageCreate,
-    ImageSource,
-    Instance,
-    InstanceCreate,
-    NetworkInterface,
-    NetworkInterfaces,
-    SnapshotSource,
-)
+from blocks.oxide.models import Instance
+from blocks.oxide.requests import ImageCreate, SnapshotSource
 from tasks.mark import Mark, provenance
 from tasks.oxide.ground import OxideGround
 from tasks.teardown import Removal, find, tear_down
 from tasks.waiting import poll
 from tests.conftest import RegionInABox, Tune
+from tests.tasks.oxide.support import KEY, launch
 from tests.tasks.support import LOG, mark_of
-
-KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHRoZSBzZWNvbmQgaGFsZiBvZiBhIGtleSBwYWly"
-
-
-async def launch(
-    client: OxideClient, region: RegionInABox, name: str, description: str, *, start: bool = True
-) -> Instance:
-    source = await client.image(region.image)
-    return await client.create_instance(
-        region.project,
-        InstanceCreate(
-            name=name,
-            description=description,
-            hostname=name,
-            memory=GIB,
-            ncpus=1,
-            boot_disk=BootDisk(
-                name=name,
-                description=description,
-                size=GIB,
-                disk_backend=DistributedDisk(disk_source=ImageSource(image_id=source.id)),
-            ),
-            network_interfaces=NetworkInterfaces(
-                params=[NetworkInterface(name=name, description=description, vpc_name="default", subnet_name="default")]
-            ),
-            external_ips=[EphemeralIp(pool_selector=AutoPool())],
-            ssh_public_keys=[],
-            start=start,
-        ),
-    )
 
 
 async def state(client: OxideClient, instance: Instance, wanted: str) -> None:
@@ -167,3 +127,23 @@ async def test_in_a_project_that_is_gone_there_are_still_the_users_keys(region: 
         await client.create_ssh_key("ours-key", str(mark), KEY)
         await gone(client, replace(region, project="gone"), mark)
         assert await region.names() == []
+
+
+async def test_a_user_who_may_not_see_the_silos_images_cleans_up_all_the_same(region: RegionInABox) -> None:
+    mark = mark_of()
+    async with OxideClient(region.api, region.token, transport=_NoSilo()) as client:
+        with pytest.raises(Forbidden):
+            [image async for image in client.images()]
+        await all_of_a_build(client, region, mark, "ours")
+        assert (await gone(client, region, mark)).left == {}
+        assert await region.names() == ["images/ours-done"]
+
+
+class _NoSilo(httpx.AsyncHTTPTransport):
+    """A region on which the user has a role in the project alone."""
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        if request.method == "GET" and request.url.path == "/v1/images" and "project" not in request.url.params:
+            body = {"request_id": "r", "error_code": "Forbidden", "message": "Forbidden"}
+            return httpx.Response(403, json=body, request=request)
+        return await super().handle_async_request(request)
