@@ -8,26 +8,54 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from uuid import UUID
 
+from prefect.exceptions import Pause
+
 from blocks.errors import BakeryError, WaitExpired
 from blocks.settings import settings
+from tasks import begun
+from tasks.cancelled import until_cancelled, until_signal_lost
+from tasks.kept import forget_key, kept_notice
 from tasks.masking import mask_error
 from tasks.reaper_line import ReaperLine
 from tasks.run import Run
 from tasks.step import in_time
-from tasks.teardown import Ground, tear_down
+from tasks.teardown import Ground, find, tear_down
+from tasks.unseen import tear_down_run
 
 
 class BuildCancelled(BakeryError):
     """Someone cancelled the flow run."""
 
 
-_begun: set[UUID] = set()
+_begun: dict[UUID, Run] = {}
 _clean: set[tuple[UUID, int]] = set()
+_leaving = False
 
 
 def attended_here(run: UUID) -> bool:
     """Whether this very process has built that run."""
     return run in _begun
+
+
+def attempt_here(run: UUID) -> int | None:
+    """Which attempt of that run this very process has built."""
+    return _begun[run].attempt if run in _begun else None
+
+
+def unfinished_here() -> list[Run]:
+    """The runs that this very process builds or has not cleaned up after."""
+    return [run for run in _begun.values() if not cleaned_up_here(run.id, run.attempt)]
+
+
+def leave_to_reaper() -> None:
+    """From now on this process cleans up no more: someone wants it to end."""
+    global _leaving
+    _leaving = True
+
+
+def left_to_reaper(run: UUID) -> bool:
+    """Whether this very process has left it to the reaper to clean up after that run."""
+    return _leaving and attended_here(run)
 
 
 def cleaned_up_here(run: UUID, attempt: int) -> bool:
@@ -40,36 +68,73 @@ async def attended(run: Run, ground: Ground, line: ReaperLine, build_timeout: fl
     """Around the steps of a build.
 
     Within it, a cancellation of the flow run and the build's deadline end the build; after it, in whatever way it
-    ended, the run's temporary resources are removed. Where that is cut short, the reaper goes on with it.
+    ended, the run's temporary resources are removed: unless it failed, and is to be kept or waits for an answer. Where
+    the removal is cut short, the reaper goes on with it.
 
     Raises:
         BuildCancelled: the flow run was cancelled, and this process had to see that by itself.
         WaitExpired: the build's deadline came.
         LeftBehind: the build succeeded, and something of it could not be removed.
     """
-    failed = True
-    _begun.add(run.id)
+    failure: BaseException | None = None
+    _begun[run.id] = run
     try:
         if run.attempt > 1:
-            earlier = await tear_down(
-                ground, lambda mark: mark.run == run.id and mark.attempt < run.attempt, logger=run.logger
-            )
-            earlier.raise_for_left()
+            await _remove_earlier_attempts(run, ground)
         async with _ended_when_cancelled(run), _ended_in_time(run, build_timeout):
             yield
-        failed = False
+    except BaseException as error:
+        failure = error
+        raise
     finally:
-        await _clean_up(run, ground, line, failed=failed)
+        failed = isinstance(failure, Exception) and not isinstance(failure, BuildCancelled)
+        keeps = (failed and run.keeps) or isinstance(failure, Pause)
+        if not (keeps and await _keep(run, ground, line)):
+            cut = not isinstance(failure, Exception | Pause | None)
+            await _clean_up(run, ground, line, failed=failure is not None, cut=cut)
 
 
-async def _clean_up(run: Run, ground: Ground, line: ReaperLine, *, failed: bool) -> None:
+async def _remove_earlier_attempts(run: Run, ground: Ground) -> None:
+    """Remove what earlier attempts left and were not asked to keep."""
+    earlier = await tear_down(
+        ground,
+        lambda mark: mark.run == run.id and mark.attempt < run.attempt and not run.lineage.adopts(mark),
+        logger=run.logger,
+    )
+    earlier.raise_for_left()
+
+
+async def _keep(run: Run, ground: Ground, line: ReaperLine) -> bool:
+    """Keep what a failed build made, and say what that is; False when there is nothing to keep."""
     try:
-        removal = await in_time(
+        if run.lineage.resumes:
+            # Whoever resumes it again names the run that began it; what this one added would be lost.
+            await tear_down(ground, lambda mark: mark.run == run.id, logger=run.logger)
+        found = await find(ground, run.lineage.owns)
+    except BakeryError as error:
+        run.logger.warning("What the build made is kept; it cannot be listed: %s", error)
+    else:
+        if not found:
+            return False
+        run.kept = kept_notice(run, found)
+        run.logger.warning("%s", run.kept)
+    line.done()
+    _clean.add((run.id, run.attempt))
+    return True
+
+
+async def _clean_up(run: Run, ground: Ground, line: ReaperLine, *, failed: bool, cut: bool) -> None:
+    line.cleaning_up()
+    if left_to_reaper(run.id):
+        line.take_over()
+        return
+    try:
+        settle = settings().settle_time if run.pending else 0
+        await in_time(
             run,
             "tear down",
-            tear_down(ground, run.owns, logger=run.logger, settle=settings().settle_time if run.pending else 0),
+            tear_down_run(ground, run.lineage, run.lineage.owns, logger=run.logger, known=run.known, settle=settle),
         )
-        removal.raise_for_left()
     except Exception as error:
         mask_error(error)
         line.take_over()
@@ -80,8 +145,10 @@ async def _clean_up(run: Run, ground: Ground, line: ReaperLine, *, failed: bool)
         line.take_over()
         raise
     else:
-        line.done()
+        line.done(cut=cut)
         _clean.add((run.id, run.attempt))
+        forget_key(run.lineage.origin)
+        begun.end(run.id, run.attempt)
 
 
 @asynccontextmanager
@@ -102,17 +169,19 @@ async def _ended_in_time(run: Run, timeout: float) -> AsyncIterator[None]:
 @asynccontextmanager
 async def _ended_when_cancelled(run: Run) -> AsyncIterator[None]:
     # A worker or a served flow ends its child itself; nobody does that for a flow that was called directly.
-    if "PREFECT__FLOW_RUN_ID" in os.environ:
-        yield
-        return
+    is_supervised = "PREFECT__FLOW_RUN_ID" in os.environ
     building = asyncio.current_task()
     assert building is not None
     cancelled = False
 
     async def watch() -> None:
         nonlocal cancelled
-        await _cancelled_on_server(run)
-        cancelled = True
+        if is_supervised:
+            await until_signal_lost()
+            run.logger.info("The flow run is told to end: ending the build")
+        else:
+            await until_cancelled(run)
+            cancelled = True
         building.cancel()
 
     watcher = asyncio.create_task(watch())
@@ -126,19 +195,3 @@ async def _ended_when_cancelled(run: Run) -> AsyncIterator[None]:
     finally:
         watcher.cancel()
         await asyncio.wait([watcher])
-
-
-async def _cancelled_on_server(run: Run) -> None:
-    from prefect.client.orchestration import get_client
-
-    async with get_client() as client:
-        while True:
-            await asyncio.sleep(settings().cancel_poll)
-            try:
-                state = (await client.read_flow_run(run.id)).state
-            except Exception as error:
-                run.logger.debug("The flow run's state cannot be read: %s", error)
-                continue
-            if state is not None and (state.is_cancelling() or state.is_cancelled()):
-                run.logger.info("The flow run was cancelled: ending the build")
-                return

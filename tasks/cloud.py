@@ -6,9 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic, TypeVar
-from uuid import UUID
 
-from tasks.mark import Mark
+from tasks.mark import Lineage, Mark
 from tasks.run import Logger, Run, Witness
 from tasks.teardown import Ground
 
@@ -19,8 +18,8 @@ RunT_co = TypeVar("RunT_co", bound=Run, covariant=True)
 class Cloud(Generic[RunT_co]):
     """A cloud, with one user's credentials."""
 
-    ground: Callable[[UUID, int], Ground]
-    """Where a run leaves its resources, up to one of its attempts."""
+    ground: Callable[[Lineage | None], Ground]
+    """Where a build, or (None) any build, leaves its resources."""
     ground_elsewhere: Mapping[str, Any]
     """The same for another process, as JSON (`tasks.grounds`). It holds credentials."""
     run: Callable[[Mark, datetime, Logger, Witness], RunT_co]

@@ -8,54 +8,59 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
-from uuid import UUID
+from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr
 
-from tasks.teardown import Ground
+from tasks.mark import Lineage
+
+if TYPE_CHECKING:
+    from blocks.outscale.credentials import OutscaleCredentials
+    from blocks.oxide.credentials import OxideCredentials
+    from tasks.teardown import Ground
 
 SECRETS = frozenset({"token", "secret_key"})
 """Fields of a ground that are secret."""
 
 
-def oxide(host: str, token: SecretStr, *, insecure_skip_verify: bool, project: str) -> dict[str, Any]:
+def oxide(credentials: OxideCredentials, project: str) -> dict[str, Any]:
     """An Oxide project, as JSON."""
     return {
         "cloud": "oxide",
-        "host": host,
-        "token": token.get_secret_value(),
-        "insecure_skip_verify": insecure_skip_verify,
+        "host": credentials.host,
+        "token": credentials.token.get_secret_value(),
+        "insecure_skip_verify": credentials.insecure_skip_verify,
         "project": project,
     }
 
 
-def outscale(
-    endpoint: str,
-    region: str,
-    access_key: SecretStr,
-    secret_key: SecretStr,
-    *,
-    insecure_skip_tls_verify: bool,
-    x509_cert_path: str | None,
-    x509_key_path: str | None,
-) -> dict[str, Any]:
+def without_secrets(ground: Mapping[str, Any]) -> dict[str, Any]:
+    """A ground that can be written down."""
+    return {name: value for name, value in ground.items() if name not in SECRETS}
+
+
+def url_of(ground: Mapping[str, Any]) -> str:
+    """The URL of the cloud's API."""
+    return str(ground["host"] if ground["cloud"] == "oxide" else ground["endpoint"])
+
+
+def outscale(credentials: OutscaleCredentials) -> dict[str, Any]:
     """An OUTSCALE account, as JSON."""
     return {
         "cloud": "outscale",
-        "endpoint": endpoint,
-        "region": region,
-        "access_key": access_key.get_secret_value(),
-        "secret_key": secret_key.get_secret_value(),
-        "insecure_skip_tls_verify": insecure_skip_tls_verify,
-        "x509_cert_path": x509_cert_path,
-        "x509_key_path": x509_key_path,
+        "endpoint": credentials.url,
+        "region": credentials.region,
+        "access_key": credentials.access_key.get_secret_value(),
+        "secret_key": credentials.secret_key.get_secret_value(),
+        "insecure_skip_tls_verify": credentials.insecure_skip_tls_verify,
+        "x509_cert_path": credentials.x509_cert_path,
+        "x509_key_path": credentials.x509_key_path,
     }
 
 
 @asynccontextmanager
-async def opened(ground: Mapping[str, Any], run: UUID, attempts: int) -> AsyncIterator[Ground]:
-    """Open a ground from its JSON, to look for what a run left up to one of its attempts."""
+async def opened(ground: Mapping[str, Any], lineage: Lineage) -> AsyncIterator[Ground]:
+    """Open a ground from its JSON, to look for what a build left."""
     match ground["cloud"]:
         case "oxide":
             from blocks.oxide.client import OxideClient
@@ -81,6 +86,6 @@ async def opened(ground: Mapping[str, Any], run: UUID, attempts: int) -> AsyncIt
                 SecretStr(ground["secret_key"]),
                 verify=verify,
             ) as region:
-                yield OutscaleGround(region, run, attempts)
+                yield OutscaleGround(region, lineage)
         case other:
             raise ValueError(f"no such cloud: {other}")

@@ -33,6 +33,9 @@ _MARK = re.compile(
 LOCAL_SERVER = "local"
 """The name of a Prefect server that does not outlast its build. No such server is the same as another."""
 
+UNKNOWN_SERVER = "unknown"
+"""In the mark of what tells no more than its run: whichever server knows that run."""
+
 
 @dataclass(frozen=True)
 class HostProcess:
@@ -146,6 +149,35 @@ class Mark:
         return run_tail(self.run)
 
 
+@dataclass(frozen=True)
+class Lineage:
+    """Whose resources a build goes on with and removes: its own, its earlier attempts', those of one it resumes."""
+
+    run: UUID
+    """The flow run."""
+    attempt: int
+    """Which attempt of it, from 1."""
+    resumes: UUID | None = None
+    """Another run, whose kept build this one goes on with."""
+
+    @property
+    def origin(self) -> UUID:
+        """The run that began what is built: this one, or the one that it resumes."""
+        return self.resumes or self.run
+
+    def owns(self, mark: Mark | None) -> bool:
+        """Whether a mark is this attempt's, an earlier one's of the same run, or of the run that this one resumes."""
+        if mark is None:
+            return False
+        return (mark.run == self.run and mark.attempt <= self.attempt) or mark.run == self.resumes
+
+    def adopts(self, mark: Mark | None) -> bool:
+        """Whether a build goes on with what carries a mark: its own of this attempt, or what an earlier one kept."""
+        if mark is None or not self.owns(mark):
+            return False
+        return mark.keep is not None or (mark.run, mark.attempt) == (self.run, self.attempt)
+
+
 def _time(text: str) -> datetime:
     return datetime.strptime(text, _TIME).replace(tzinfo=UTC)
 
@@ -158,3 +190,8 @@ def run_tail(run: UUID) -> str:
 def provenance(run: UUID) -> str:
     """How the description of a finished image ends: where it came from. Such an image is nobody's to remove."""
     return f"(image-bakery run={run})"
+
+
+def without_provenance(description: str) -> str:
+    """A description without the provenance that an image of ours ends in: an image made of it has its own."""
+    return re.sub(rf"\s*\(image-bakery run={_UUID}\)$", "", description)

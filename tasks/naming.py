@@ -10,7 +10,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from typing import Annotated
 from uuid import UUID
+
+from pydantic import AfterValidator
+from pydantic_core import PydanticCustomError
 
 from tasks.mark import run_tail
 
@@ -23,6 +27,21 @@ def unknown_variables(text: str, known: Iterable[str] = VARIABLES) -> list[str]:
     """The variables of a text that do not exist."""
     allowed = set(known)
     return [name for name in _VARIABLE.findall(text) if name not in allowed]
+
+
+def check_variables(value: str) -> str:
+    """Refuse variables that do not exist."""
+    if unknown := unknown_variables(value):
+        raise PydanticCustomError(
+            "variable",
+            "has unknown variables: {unknown}; there are timestamp, isotime, build_name, source_name and run_id",
+            {"unknown": ", ".join(unknown)},
+        )
+    return value
+
+
+Text = Annotated[str, AfterValidator(check_variables)]
+"""Text with variables in it, as an option."""
 
 
 def variables(run: UUID, created: datetime, *, build_name: str, source_name: str | None = None) -> dict[str, str]:

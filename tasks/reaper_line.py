@@ -13,9 +13,11 @@ import sys
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from uuid import UUID
+
+from tasks.mark import Lineage
 
 _ENVIRONMENT = {
     "HOME", "LANG", "PATH", "TMPDIR", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE",
@@ -25,17 +27,32 @@ _ENVIRONMENT = {
 _ENVIRONMENT_PREFIXES = ("PREFECT_API_", "PREFECT_CLIENT_", "IMAGE_BAKERY_")
 
 _ROOT = Path(__file__).resolve().parents[1]
-_START = f"import sys; sys.path.insert(0, {str(_ROOT)!r}); from tasks.reaper import main; main()"
+_START = (
+    f"import sys; sys.path.insert(0, {str(_ROOT)!r}); "
+    "from tasks.own_code import keep_own_code; keep_own_code(); from tasks.reaper import main; main()"
+)
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What the reaper has to know of a build."""
+
+    lineage: Lineage
+    ground: Mapping[str, Any]
+    """How another process gets at the build's resources (see `tasks.grounds`), credentials included."""
+    keeps: bool = False
+    """Whether a build whose process dies is left as it is, for someone to go on with it."""
 
 
 class ReaperLine:
     """What one build tells the reaper: what it is making, and how it ended."""
 
-    def __init__(self, reaper: _Reaper, run: UUID, attempt: int, ground: Mapping[str, Any]) -> None:
+    def __init__(self, reaper: _Reaper, watched: Watch) -> None:
         self._reaper = reaper
-        self._run = str(run)
-        self._attempt = attempt
-        self._tell("watch", attempt=attempt, ground=dict(ground))
+        self._run = str(watched.lineage.run)
+        self._attempt = watched.lineage.attempt
+        resumes = watched.lineage.resumes
+        self._tell("watch", ground=dict(watched.ground), resumes=str(resumes) if resumes else None, keeps=watched.keeps)
 
     def creating(self, resource: str) -> None:
         """A create is on its way: until `created`, it may take effect at any moment."""
@@ -45,9 +62,17 @@ class ReaperLine:
         """It is known how that create ended."""
         self._tell_if_there("created", resource=resource)
 
-    def done(self) -> None:
-        """The build has cleaned up after itself."""
-        self._tell_if_there("done")
+    def cleaning_up(self) -> None:
+        """The build tears down: from now on nothing of it is to be kept."""
+        self._tell_if_there("cleaning up")
+
+    def done(self, *, cut: bool = False) -> None:
+        """The build has cleaned up after itself, or keeps what it has left on purpose.
+
+        Args:
+            cut: Its process is being ended: it may not live to tell the server so.
+        """
+        self._tell_if_there("done", cut=cut)
 
     def take_over(self) -> None:
         """The build's own teardown was cut: go on with it."""
@@ -99,23 +124,24 @@ class _Reaper:
 
 
 _reaper: _Reaper | None = None
+
+
+def reaper_here() -> int | None:
+    """The process id of this process's reaper, if it has one."""
+    return _reaper.pid if _reaper is not None else None
+
+
 _starting = threading.Lock()
 
 
-def watch(run: UUID, attempt: int, ground: Mapping[str, Any]) -> ReaperLine:
-    """Have the reaper watch over a build, and start it if this process has none.
-
-    Args:
-        run: The flow run.
-        attempt: Which attempt of it.
-        ground: How another process gets at the build's resources (see `tasks.grounds`), credentials included.
-    """
+def watch(build: Watch) -> ReaperLine:
+    """Have the reaper watch over a build, and start it if this process has none."""
     global _reaper
     with _starting:
         if _reaper is None:
             _reaper = _Reaper()
         try:
-            return ReaperLine(_reaper, run, attempt, ground)
+            return ReaperLine(_reaper, build)
         except BrokenPipeError:  # someone ended it: builds that it watched are no worse off than with none
             _reaper = _Reaper()
-            return ReaperLine(_reaper, run, attempt, ground)
+            return ReaperLine(_reaper, build)

@@ -9,6 +9,8 @@ from blocks.settings import settings
 from tasks.mark import LOCAL_SERVER
 
 _VARIABLE = "image_bakery_server"
+_names: dict[str, str] = {}
+"""By API URL: a server keeps its name."""
 
 
 async def server_name() -> str:
@@ -21,11 +23,14 @@ async def server_name() -> str:
     from prefect.settings import get_current_settings
     from prefect.variables import Variable
 
-    if get_current_settings().api.url is None:
+    url = get_current_settings().api.url
+    if url is None:
         return LOCAL_SERVER
-    name = await Variable.aget(_VARIABLE)
-    if name is None:
-        with suppress(ValueError):  # another build was quicker: its name counts
-            await Variable.aset(_VARIABLE, secrets.token_hex(8))
+    if url not in _names:
         name = await Variable.aget(_VARIABLE)
-    return str(name)
+        if name is None:
+            with suppress(ValueError):  # another build was quicker: its name counts
+                await Variable.aset(_VARIABLE, secrets.token_hex(8))
+            name = await Variable.aget(_VARIABLE)
+        _names[url] = str(name)
+    return _names[url]

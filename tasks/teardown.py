@@ -25,11 +25,11 @@ class Owned:
     kind: str
     """What it is, in the cloud's words: `instance`, `disk`, `snapshot`, …"""
     id: str
-    name: str
-    mark: Mark
-    rank: int
+    name: str = field(compare=False)
+    mark: Mark = field(compare=False)
+    rank: int = field(compare=False)
     """The order of removal: all of a lower rank go first, those of the same rank side by side."""
-    remove_by_hand: str
+    remove_by_hand: str = field(compare=False)
     """A command by which a person removes it."""
 
     def __str__(self) -> str:
@@ -41,6 +41,10 @@ class Ground(Protocol):
 
     def owned(self) -> AsyncIterator[Owned]:
         """All resources here that carry any mark, whoever's."""
+        ...
+
+    async def left_to(self, resource: Owned) -> str:
+        """Who else is to remove what a dead build left, and why, until the time that its mark names. Empty: anyone."""
         ...
 
     async def remove(self, resource: Owned) -> None:
@@ -55,6 +59,8 @@ class Removal:
     removed: list[Owned] = field(default_factory=list)
     left: dict[Owned, str] = field(default_factory=dict)
     """What is still there, and why."""
+    to_remove: set[Owned] = field(default_factory=set)
+    """What the last look found, and is not removed yet."""
 
     def raise_for_left(self) -> None:
         """Raise `LeftBehind` when something is left."""
@@ -67,6 +73,14 @@ class Removal:
             )
 
 
+_under_way: list[Removal] = []
+
+
+def under_way() -> list[Removal]:
+    """The teardowns that go on in this process."""
+    return list(_under_way)
+
+
 async def find(ground: Ground, belongs: Callable[[Mark], bool]) -> list[Owned]:
     """All resources whose mark belongs, in the order in which they are to be removed. Changes nothing."""
     found = [resource async for resource in ground.owned() if belongs(resource.mark)]
@@ -74,7 +88,13 @@ async def find(ground: Ground, belongs: Callable[[Mark], bool]) -> list[Owned]:
 
 
 async def tear_down(
-    ground: Ground, belongs: Callable[[Mark], bool], *, logger: Logger, settle: float = 0, timeout: float | None = None
+    ground: Ground,
+    belongs: Callable[[Mark], bool],
+    *,
+    logger: Logger,
+    known: Sequence[Owned] = (),
+    settle: float = 0,
+    timeout: float | None = None,
 ) -> Removal:
     """Remove all resources whose mark belongs.
 
@@ -84,34 +104,56 @@ async def tear_down(
         ground: Where to look.
         belongs: Whose resources go.
         logger: Told about each removal as it happens.
+        known: What is known to be there: it goes before the first look.
         settle: Seconds to go on looking after a look that found nothing: something may still come into being, because
             a create was sent and its reply was never seen.
         timeout: Seconds until it gives up; by default the setting `teardown_timeout`.
     """
-    clock = asyncio.get_running_loop().time
-    end = clock() + (settings().teardown_timeout if timeout is None else timeout)
-    settled = clock() + settle
+    timeout = settings().teardown_timeout if timeout is None else timeout
     removal = Removal()
+    _under_way.append(removal)
+    try:
+        await _tear_down(ground, belongs, removal, logger=logger, known=known, settle=settle, timeout=timeout)
+    finally:
+        _under_way[:] = [other for other in _under_way if other is not removal]
+    return removal
+
+
+async def _tear_down(
+    ground: Ground,
+    belongs: Callable[[Mark], bool],
+    removal: Removal,
+    *,
+    logger: Logger,
+    known: Sequence[Owned],
+    settle: float,
+    timeout: float,
+) -> None:
+    clock = asyncio.get_running_loop().time
+    end = clock() + timeout
+    settled = clock() + settle
     pause = 0.2
     while True:
         try:
-            found = await find(ground, belongs)
+            found = list(known) or await find(ground, belongs)
         except BakeryError as error:
             found = None
             logger.warning("Teardown cannot look for what is there: %s", error)
             if not _may_pass(error) or clock() + pause > end:
                 raise
+        known = ()
         if found is not None:
             # A cloud may go on showing what it has removed, or take its time with it.
             again = [resource for resource in found if resource in removal.removed]
             removal.left = dict.fromkeys(again, "it was removed, and is still there")
-            removal.left |= await _remove_all(ground, found, removal.removed, logger)
+            removal.to_remove = set(found)
+            removal.left |= await _remove_all(ground, found, removal, logger)
             if not found and clock() >= settled:
-                return removal
+                return
             if found and not removal.left:
                 continue
         if clock() + pause > end:
-            return removal
+            return
         await asyncio.sleep(pause)
         pause = min(pause * 1.5, 5)
 
@@ -120,7 +162,7 @@ def _may_pass(error: BakeryError) -> bool:
     return bool(getattr(error, "passes", False))
 
 
-async def _remove_all(ground: Ground, found: Sequence[Owned], removed: list[Owned], logger: Logger) -> dict[Owned, str]:
+async def _remove_all(ground: Ground, found: Sequence[Owned], removal: Removal, logger: Logger) -> dict[Owned, str]:
     failed: dict[Owned, str] = {}
 
     async def remove(resource: Owned) -> None:
@@ -132,8 +174,9 @@ async def _remove_all(ground: Ground, found: Sequence[Owned], removed: list[Owne
             failed[resource] = str(error) or type(error).__name__
             logger.warning("Could not remove %s yet: %s", resource, failed[resource])
         else:
-            if resource not in removed:
-                removed.append(resource)
+            removal.to_remove.discard(resource)
+            if resource not in removal.removed:
+                removal.removed.append(resource)
             logger.info("Removed %s", resource)
 
     for rank in sorted({resource.rank for resource in found}):

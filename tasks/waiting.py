@@ -11,6 +11,14 @@ from blocks.settings import settings
 
 T = TypeVar("T")
 
+_SHARE = 0.05
+_LOOKS = 2
+_ALMOST = 0.97
+_STRIDE = 2
+
+_last: dict[tuple[str, str], float] = {}
+"""How many seconds the last wait of this process took, by the kind of resource and what was waited for."""
+
 
 async def poll(
     look: Callable[[], Awaitable[T]],
@@ -20,29 +28,40 @@ async def poll(
     resource: str,
     timeout: float,
     describe: Callable[[T], str] = str,
+    longest: float | None = None,
 ) -> T:
     """Look until `done` says so, and return what was seen then.
 
-    Pauses begin at `poll_first` and grow by half to `poll_longest` (settings). A look that fails with a fault that
-    passes is only a look that saw nothing. `done` raises `EndedBadly` for states from which what is waited for never
-    comes.
+    A pause is a twentieth of the time waited so far, so that what is waited for is seen that much late at most; but no
+    shorter than `poll_first`, nor than twice a look took, which may have had to wait for its turn, and no longer than
+    `longest`. Until almost as long has been waited as this process last waited for the same, a pause is twice as long
+    as all that has been waited so far: most looks in that time would see nothing. None is longer than `poll_longest`
+    (settings).
+
+    A look that fails with a fault that passes is only a look that saw nothing. `done` raises `EndedBadly` for states
+    from which what is waited for never comes.
 
     Args:
         look: One look.
         done: Whether what was seen is what is waited for.
         what: What is waited for, for the error: "running".
-        resource: What is looked at.
+        resource: What is looked at; its first word is of what kind it is.
         timeout: Seconds.
         describe: How the error tells what was seen last.
+        longest: Longest pause in seconds where nothing is known of the last wait; by default `poll_longest`.
 
     Raises:
         WaitExpired: the deadline came first. It says what was seen last.
     """
     clock = asyncio.get_running_loop().time
-    end = clock() + timeout
-    pause = settings().poll_first
+    longest = settings().poll_longest if longest is None else longest
+    kind = (resource.partition(" ")[0], what)
+    usual = _last.get(kind, 0.0) * _ALMOST
+    started = clock()
+    end = started + timeout
     last = "nothing"
     while True:
+        looked = clock()
         try:
             seen = await look()
         except CloudError as error:
@@ -51,9 +70,15 @@ async def poll(
             last = str(error)
         else:
             if done(seen):
+                if last != "nothing":
+                    _last[kind] = clock() - started
                 return seen
             last = describe(seen)
-        if clock() + pause > end:
+        now = clock()
+        waited = now - started
+        pause = min(max(settings().poll_first, _SHARE * waited, _LOOKS * (now - looked)), longest)
+        pause = min(max(pause, min(_STRIDE * waited, usual - waited)), settings().poll_longest)
+        if now + pause > end:
             raise WaitExpired(
                 f"not {what} after {timeout:g} s",
                 resource=resource,
@@ -61,4 +86,3 @@ async def poll(
                 hint="Give it more time, or look at the resource on the cloud for the reason.",
             )
         await asyncio.sleep(pause)
-        pause = min(pause * 1.5, settings().poll_longest)

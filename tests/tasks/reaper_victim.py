@@ -7,17 +7,23 @@ import sys
 from uuid import UUID
 
 from tasks import reaper_line
+from tasks.mark import Lineage
 
 
 def main() -> None:
     """Start the reaper, say its pid, then do as told until standard input ends."""
     told = json.loads(sys.stdin.readline())
-    line = reaper_line.watch(UUID(told["run"]), told["attempt"], told["ground"])
+    lineage = Lineage(UUID(told["run"]), told["attempt"])
+    line = reaper_line.watch(reaper_line.Watch(lineage, told["ground"]))
     reaper = reaper_line._reaper
     assert reaper is not None
     print(reaper.pid, flush=True)
     for word in sys.stdin:
         match word.split():
+            case ["keep"]:
+                line = reaper_line.watch(reaper_line.Watch(lineage, told["ground"], keeps=True))
+            case ["cleaning", "up"]:
+                line.cleaning_up()
             case ["done"]:
                 line.done()
             case ["take", "over"]:

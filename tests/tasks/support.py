@@ -37,6 +37,8 @@ class MemoryGround:
     """The errors of the next looks."""
     sticky: set[str] = field(default_factory=set)
     """What stays although its removal is said to have worked."""
+    of_others: dict[str, str] = field(default_factory=dict)
+    """By name: who else is to remove it."""
     tried: list[str] = field(default_factory=list)
     looks: int = 0
     looked: asyncio.Event = field(default_factory=asyncio.Event)
@@ -49,6 +51,9 @@ class MemoryGround:
         for resource in list(self.there):
             await asyncio.sleep(0)
             yield resource
+
+    async def left_to(self, resource: Owned) -> str:
+        return self.of_others.get(resource.name, "")
 
     async def remove(self, resource: Owned) -> None:
         self.tried.append(resource.name)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import shutil
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -16,9 +17,12 @@ from uuid import UUID, uuid4
 import pytest
 
 from blocks.oxide.client import OxideClient
+from blocks.oxide.credentials import OxideCredentials
 from tasks import grounds
+from tasks.mark import Lineage
 from tests.conftest import RegionInABox, Tune
-from tests.tasks.oxide.test_oxide_ground import KEY, all_of_a_build
+from tests.tasks.oxide.support import KEY
+from tests.tasks.oxide.test_oxide_ground import all_of_a_build
 from tests.tasks.support import mark_of
 
 ROOT = Path(__file__).parents[2]
@@ -76,17 +80,30 @@ class Victim:
 
 
 @pytest.fixture
-async def victim(region: RegionInABox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Victim]:
+def code(tmp_path: Path) -> Path:
+    """A copy of the code, as a worker fetches one for each run."""
+    there = tmp_path / "code"
+    for package in ("blocks", "tasks"):
+        shutil.copytree(ROOT / package, there / package, ignore=shutil.ignore_patterns("__pycache__"))
+    (there / "tests/tasks").mkdir(parents=True)
+    shutil.copy(ROOT / "tests/tasks/reaper_victim.py", there / "tests/tasks")
+    return there
+
+
+@pytest.fixture
+async def victim(
+    region: RegionInABox, code: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Victim]:
     """A build's process, whose reaper watches its second attempt."""
     monkeypatch.setenv("OXIDE_TOKEN", region.token.get_secret_value())
-    ground = grounds.oxide(region.api, region.token, insecure_skip_verify=False, project=region.project)
+    ground = grounds.oxide(OxideCredentials(host=region.api, token=region.token), region.project)
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
         "tests.tasks.reaper_victim",
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
-        cwd=ROOT,
+        cwd=code,
     )
     assert process.stdin is not None
     assert process.stdout is not None
@@ -129,6 +146,19 @@ async def test_a_killed_build_leaves_nothing(region: RegionInABox, victim: Victi
     assert region.token.get_secret_value() not in report(tmp_path)
 
 
+async def test_a_build_whose_code_goes_with_it_leaves_nothing(
+    region: RegionInABox, victim: Victim, code: Path, tmp_path: Path
+) -> None:
+    await until((tmp_path / "bakery-state").exists)  # the reaper has begun
+    shutil.rmtree(code)
+    async with region.client() as client:
+        await all_of_a_build(client, region, mark_of(victim.run, attempt=2), "ours")
+        await victim.die()
+        await empties(region, ["images/ours-done"])
+    await until(lambda: not is_there(victim.reaper))
+    assert "nothing of this run is left" in report(tmp_path)
+
+
 async def test_a_build_that_has_cleaned_up_is_left_alone(region: RegionInABox, victim: Victim, tmp_path: Path) -> None:
     async with region.client() as client:
         await client.create_ssh_key("kept", str(mark_of(victim.run)), KEY)
@@ -137,6 +167,24 @@ async def test_a_build_that_has_cleaned_up_is_left_alone(region: RegionInABox, v
         await until(lambda: not is_there(victim.reaper))
     assert await region.names() == ["ssh_keys/kept"]
     assert not (tmp_path / "bakery-state/reaper.log").exists()
+
+
+async def test_a_build_that_is_to_be_kept_is_left_alone(region: RegionInABox, victim: Victim, tmp_path: Path) -> None:
+    async with region.client() as client:
+        await client.create_ssh_key("kept", str(mark_of(victim.run)), KEY)
+        await victim.tell("keep")
+        await victim.die()
+        await until(lambda: not is_there(victim.reaper))
+    assert await region.names() == ["ssh_keys/kept"]
+    assert "is kept" in report(tmp_path)
+
+
+async def test_a_build_that_was_being_cleaned_up_is_kept_no_longer(region: RegionInABox, victim: Victim) -> None:
+    async with region.client() as client:
+        await client.create_ssh_key("kept", str(mark_of(victim.run)), KEY)
+        await victim.tell("keep", "cleaning up")
+        await victim.die()
+        await empties(region, [])
 
 
 async def test_it_takes_over_while_the_build_still_lives(region: RegionInABox, victim: Victim) -> None:
@@ -201,11 +249,11 @@ async def test_a_build_whose_reaper_is_gone_goes_on(region: RegionInABox, victim
 
 
 async def test_the_ground_of_a_region_opens_from_json(region: RegionInABox, tune: Tune) -> None:
-    ground = grounds.oxide(region.api, region.token, insecure_skip_verify=False, project=region.project)
-    async with region.client() as client, grounds.opened(json.loads(json.dumps(ground)), uuid4(), 1) as opened:
+    ground = grounds.oxide(OxideCredentials(host=region.api, token=region.token), region.project)
+    async with region.client() as client, grounds.opened(json.loads(json.dumps(ground)), Lineage(uuid4(), 1)) as opened:
         assert isinstance(client, OxideClient)
         await client.create_ssh_key("ours", str(mark_of()), KEY)
         assert [found.name async for found in opened.owned()] == ["ours"]
     with pytest.raises(ValueError, match="no such cloud"):
-        async with grounds.opened({"cloud": "other"}, uuid4(), 1):
+        async with grounds.opened({"cloud": "other"}, Lineage(uuid4(), 1)):
             pass

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from functools import partial
+from operator import eq
 
 import pytest
 from pydantic import SecretStr
@@ -35,6 +37,16 @@ async def test_all_goes_in_the_order_of_dependence(tune: Tune) -> None:
     ] == ["instance", "disk", "snapshot", "ssh-key", "image"]
     assert (sorted(map(str, removal.removed)), removal.left) == (sorted(map(str, ALL)), {})
     removal.raise_for_left()
+
+
+async def test_what_is_known_goes_before_the_first_look(tune: Tune) -> None:
+    ground = MemoryGround(list(ALL))
+    gone = owned(OURS, "disk", 1, name="gone")
+    belongs = partial(eq, OURS)
+    removal = await asyncio.wait_for(tear_down(ground, belongs, logger=LOG, known=[INSTANCE, KEY, gone]), 15)
+    assert ground.tried[:3] == [INSTANCE.name, KEY.name, gone.name]
+    assert (ground.there, removal.left) == ([], {})
+    assert ground.looks == 2, "one that found the rest, and one that found nothing"
 
 
 async def test_looking_changes_nothing() -> None:

@@ -45,6 +45,9 @@ class HereWithHome:
     async def download(self, source: str, destination: Path) -> None:
         raise NotImplementedError
 
+    async def download_directory(self, source: str, destination: Path) -> None:
+        raise NotImplementedError
+
 
 @pytest.fixture
 def authorized(tmp_path: Path) -> Path:

@@ -15,8 +15,14 @@ from blocks.errors import (
     Unreachable,
     WaitExpired,
 )
+from tasks import waiting
 from tasks.waiting import poll
 from tests.conftest import Tune
+
+
+@pytest.fixture(autouse=True)
+def no_wait_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting, "_last", {})
 
 
 def seeing(*sights: str | CloudError) -> Callable[[], Awaitable[str]]:
@@ -76,20 +82,54 @@ async def test_a_state_from_which_nothing_follows_ends_it_at_once(tune: Tune) ->
         await running(seeing("starting", "failed"), timeout=1000)
 
 
+class Clock:
+    """Time that passes only in pauses and in looks that take some."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 0.0
+        self.pauses: list[float] = []
+        monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: self.now)
+        monkeypatch.setattr("tasks.waiting.asyncio.sleep", self.sleep)
+
+    async def sleep(self, seconds: float) -> None:
+        self.pauses.append(seconds)
+        self.now += seconds
+
+    async def late(self, wait: float, look_takes: float = 0.0) -> float:
+        """How late it is seen that a wait is over."""
+
+        async def look() -> bool:
+            self.now += look_takes
+            return self.now >= wait
+
+        await poll(look, bool, what="through", resource="a wait", timeout=1000)
+        return self.now - wait
+
+
+@pytest.mark.parametrize("wait", [0.5, 2, 2.5, 4, 7, 20, 39])
+async def test_the_end_of_a_wait_is_seen_a_twentieth_of_it_late_at_most(
+    tune: Tune, monkeypatch: pytest.MonkeyPatch, wait: float
+) -> None:
+    tune(poll_first=0.1, poll_longest=2)
+    clock = Clock(monkeypatch)
+    assert await clock.late(wait) <= max(0.1, wait / 20) + 0.001
+    assert clock.pauses[0] == pytest.approx(0.1)
+    assert len(clock.pauses) < 90
+
+
 async def test_pauses_grow_up_to_the_longest(tune: Tune, monkeypatch: pytest.MonkeyPatch) -> None:
     tune(poll_first=0.1, poll_longest=2)
-    pauses: list[float] = []
-    sleep = asyncio.sleep
+    clock = Clock(monkeypatch)
+    await clock.late(300)
+    assert clock.pauses == sorted(clock.pauses)
+    assert clock.pauses[-1] == 2
 
-    async def no_time(seconds: float) -> None:
-        pauses.append(seconds)
-        await sleep(0)
 
-    monkeypatch.setattr("tasks.waiting.asyncio.sleep", no_time)
-    await running(seeing(*["starting"] * 12, "running"))
-    assert pauses[:3] == pytest.approx([0.1, 0.15, 0.225])
-    assert pauses == sorted(pauses)
-    assert pauses[-1] == 2
+async def test_looks_that_take_long_are_taken_less_often(tune: Tune, monkeypatch: pytest.MonkeyPatch) -> None:
+    tune(poll_first=0.1, poll_longest=2)
+    clock = Clock(monkeypatch)
+    await clock.late(10, look_takes=0.5)
+    assert all(pause >= 1 for pause in clock.pauses)
 
 
 async def test_a_wait_can_be_cancelled(tune: Tune) -> None:
@@ -105,3 +145,23 @@ async def test_a_wait_can_be_cancelled(tune: Tune) -> None:
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asyncio.wait_for(waiting, 5)
+
+
+async def test_a_wait_like_the_last_one_needs_few_looks(tune: Tune) -> None:
+    tune(poll_first=0.01, poll_longest=60)
+    clock = asyncio.get_running_loop().time
+
+    async def looks_for(seconds: float) -> int:
+        end, looks = clock() + seconds, 0
+
+        async def look() -> bool:
+            nonlocal looks
+            looks += 1
+            return clock() >= end
+
+        await poll(look, bool, what="a wait of this test", resource="r", timeout=10)
+        return looks
+
+    first = await looks_for(1)
+    assert await looks_for(1) < first / 2
+    assert await looks_for(0.2) < 10
