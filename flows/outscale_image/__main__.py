@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any
 
-from flows.command_line import main
-
-if TYPE_CHECKING:
-    from flows.definition import BuildDefinition
+from flows.command_line import Builder, main
 
 
-def _load() -> tuple[type[BuildDefinition[Any]], Callable[[Any], Coroutine[Any, Any, Any]]]:
+def _load() -> Builder:
     from flows.outscale_image.definition import OutscaleImageDefinition
     from flows.outscale_image.flow import build_outscale_image
+    from flows.outscale_image.plan import plan_outscale_image
 
-    return OutscaleImageDefinition, build_outscale_image
+    return Builder(OutscaleImageDefinition, build_outscale_image, plan_outscale_image)
 
 
 if __name__ == "__main__":
-    sys.exit(main("python -m flows.outscale_image", "outscale-chroot", _load))
+    sys.exit(main("python -m flows.outscale_image", "outscale-chroot", _load, force="force_deregister"))

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any
 
-from flows.command_line import main
-
-if TYPE_CHECKING:
-    from flows.definition import BuildDefinition
+from flows.command_line import Builder, main
 
 
-def _load() -> tuple[type[BuildDefinition[Any]], Callable[[Any], Coroutine[Any, Any, Any]]]:
+def _load() -> Builder:
     from flows.oxide_image.definition import OxideImageDefinition
+    from flows.oxide_image.dry_run import plan_oxide_image
     from flows.oxide_image.flow import build_oxide_image
 
-    return OxideImageDefinition, build_oxide_image
+    return Builder(OxideImageDefinition, build_oxide_image, plan_oxide_image)
 
 
 if __name__ == "__main__":
-    sys.exit(main("python -m flows.oxide_image", "oxide-instance", _load))
+    sys.exit(main("python -m flows.oxide_image", "oxide-instance", _load, force="force"))

@@ -2,191 +2,74 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
-from pydantic import AfterValidator, Field, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import Field, model_validator
 
-from blocks.errors import DefinitionError, Mistake
+from blocks.errors import Mistake, NotFound
 from blocks.oxide.credentials import OxideCredentialsReference, find_credentials
-from blocks.oxide.models import (
-    DESCRIPTION_LENGTH,
-    GIB,
-    NAME_LENGTH,
-    NAME_PATTERN,
-    AutoPool,
-    BootDisk,
-    DistributedDisk,
-    EphemeralIp,
-    ExplicitPool,
-    Image,
-    ImageSource,
-    InstanceCreate,
-    NetworkInterface,
-    NetworkInterfaces,
-    SshKey,
-)
 from blocks.references import SecretReference
-from flows.definition import BuildDefinition, Text, at, check_variables
+from flows.definition import BuildDefinition, at
+from flows.forms import Section
+from flows.oxide_image.sections import SECTIONS
 from tasks import grounds
 from tasks.cloud import Cloud
 from tasks.masking import keep_secret
-from tasks.naming import oxide_name, render, shortened
 from tasks.oxide.ground import OxideGround
+from tasks.oxide.lookup import find_image
+from tasks.oxide.options import OxideOptions
 from tasks.oxide.run import OxideRun
-from tasks.provisioners import Provisioner
-from tasks.quantities import Bytes, Seconds
+from tasks.source_image import SourceImage
+from tasks.ssh.host_key import host_key_user_data
+from tasks.ssh.options import SshOptions
+
+_SOURCE = "is called boot_disk_image_id here: an id, or {name: …, project: …}"
+
+_ELSEWHERE = {
+    "disk_size": "is called boot_disk_size here",
+    "source_image": _SOURCE,
+    "source_image_id": _SOURCE,
+    "image_id": _SOURCE,
+    "image_name": "is called artifact_name here",
+    "image_description": "is called artifact_description here",
+    "instance_name": "is called name here",
+    "ncpus": "is called cpus here",
+    "vcpus": "is called cpus here",
+    "subnet_id": "is called subnet here, and takes a name",
+    "vpc_name": "is called vpc here",
+    "subnet_name": "is called subnet here",
+    "external_ips": "is called external_ip here",
+    "packer_build_name": "is called build_name here",
+    "packer_force": "is called force here",
+    **dict.fromkeys(
+        (
+            *("packer_core_version", "packer_debug", "packer_builder_type"),
+            *("packer_on_error", "packer_sensitive_variables", "packer_user_variables"),
+        ),
+        "is set by Packer itself, and by nobody in a definition",
+    ),
+}
 
 
-def _check_name(value: str) -> str:
-    check_variables(value)
-    # What variables become is cleaned to what a name may hold; only what stands around them can be wrong.
-    probe = re.sub(r"\{\{.*?\}\}", "x", value)
-    if not re.fullmatch(NAME_PATTERN, probe):
-        raise PydanticCustomError(
-            "oxide_name",
-            "must be of lower-case letters, digits and hyphens, begin with a letter and end with no hyphen",
-        )
-    if len(probe) > NAME_LENGTH:
-        raise PydanticCustomError("oxide_name", f"must be at most {NAME_LENGTH} characters long")
-    return value
-
-
-def _check_gib(value: int) -> int:
-    if value % GIB:
-        raise PydanticCustomError("gib", "must be whole GiB, such as 20GiB")
-    return value
-
-
-Name = Annotated[str, AfterValidator(_check_name)]
-WholeGib = Annotated[Bytes, AfterValidator(_check_gib)]
-
-
-class OxideImageDefinition(BuildDefinition[OxideRun]):
+class OxideImageDefinition(OxideOptions, SshOptions, BuildDefinition[OxideRun]):
     """An image that is baked on a temporary Oxide instance."""
 
     builder: ClassVar[str] = "oxide-instance"
+    flow_name: ClassVar[str] = "build-oxide-image"
+    command: ClassVar[str] = "python -m flows.oxide_image"
+    elsewhere: ClassVar[Mapping[str, str]] = _ELSEWHERE
+    usual_steps: ClassVar[int] = 12
+    sections: ClassVar[Sequence[Section]] = SECTIONS
+    source_options: ClassVar[Sequence[str]] = ("boot_disk_image_id",)
 
-    boot_disk_image_id: str = Field(
-        title="Source image",
-        description="Id of the image to start from, or the name of a silo image.",
-        min_length=1,
-        json_schema_extra=at(1),
-    )
-    project: str = Field(
-        title="Project",
-        description="Name or id of the project in which instance, disk, snapshot and image are made.",
-        min_length=1,
-        json_schema_extra=at(2),
-    )
     credentials: OxideCredentialsReference | None = Field(
         default=None,
         title="Credentials",
         description="An Oxide Credentials block. Without it: host and token, a profile, or the environment.",
         json_schema_extra=at(3),
-    )
-    provisioners: list[Provisioner] = Field(
-        default_factory=list,
-        title="Provisioners",
-        description="What is done to the instance, in this order.",
-        json_schema_extra=at(4),
-    )
-    artifact_name: Name | None = Field(
-        default=None,
-        title="Image name",
-        description="Name of the image. Default: {{source_name}}-{{timestamp}}-{{run_id}}.",
-        json_schema_extra=at(10),
-    )
-    artifact_description: Text | None = Field(
-        default=None,
-        title="Image description",
-        description="Default: the source image's.",
-        max_length=DESCRIPTION_LENGTH - 80,
-        json_schema_extra=at(11),
-    )
-    artifact_os: str | None = Field(
-        default=None,
-        title="Image OS",
-        description="Operating system of the image. Default: the source image's.",
-        json_schema_extra=at(12),
-    )
-    artifact_version: Text | None = Field(
-        default=None,
-        title="Image version",
-        description="Version of the image's operating system. Default: the source image's.",
-        json_schema_extra=at(13),
-    )
-    cpus: int = Field(
-        default=1, ge=1, le=254, title="CPUs", description="Virtual CPUs of the instance.", json_schema_extra=at(20)
-    )
-    memory: WholeGib = Field(
-        default=2 * GIB,
-        ge=GIB,
-        le=1536 * GIB,
-        title="Memory",
-        description="Memory of the instance, whole GiB: 2GiB, or bytes.",
-        json_schema_extra=at(21),
-    )
-    boot_disk_size: WholeGib = Field(
-        default=20 * GIB,
-        ge=GIB,
-        le=1023 * GIB,
-        title="Boot disk size",
-        description="Size of the boot disk, whole GiB and at least the source image's: 20GiB, or bytes.",
-        json_schema_extra=at(22),
-    )
-    name: Name | None = Field(
-        default=None,
-        title="Instance name",
-        description="Name of instance, boot disk, network interface and snapshot. Default: one that no other run has.",
-        json_schema_extra=at(23),
-    )
-    hostname: Name | None = Field(
-        default=None,
-        title="Host name",
-        description="Host name of the instance. Default: the default of the instance's name.",
-        json_schema_extra=at(24),
-    )
-    vpc: str = Field(
-        default="default",
-        pattern=NAME_PATTERN,
-        title="VPC",
-        description="Name of the VPC.",
-        json_schema_extra=at(30),
-    )
-    subnet: str = Field(
-        default="default",
-        pattern=NAME_PATTERN,
-        title="Subnet",
-        description="Name of the VPC's subnet.",
-        json_schema_extra=at(31),
-    )
-    ip_pool: str | None = Field(
-        default=None,
-        title="IP pool",
-        description="Name or id of the pool of the external address. Default: the silo's.",
-        min_length=1,
-        json_schema_extra=at(32),
-    )
-    ssh_username: str = Field(
-        title="SSH user",
-        description="Who the build logs in as: the image's own user, such as debian or ubuntu.",
-        min_length=1,
-        json_schema_extra=at(40),
-    )
-    ssh_port: int = Field(
-        default=22, ge=1, le=65535, title="SSH port", description="The guest's SSH port.", json_schema_extra=at(41)
-    )
-    ssh_timeout: Seconds = Field(
-        default=300,
-        gt=0,
-        title="SSH time-out",
-        description="How long the guest may take to let the build in: 5m, or seconds.",
-        json_schema_extra=at(42),
     )
     host: str | None = Field(
         default=None,
@@ -208,6 +91,18 @@ class OxideImageDefinition(BuildDefinition[OxideRun]):
         min_length=1,
         json_schema_extra=at(52),
     )
+    insecure_skip_verify: bool = Field(
+        default=False,
+        title="Do not verify TLS",
+        description="Accept any certificate of the region's API.",
+        json_schema_extra=at(53),
+    )
+
+    @model_validator(mode="after")
+    def _one_user_data(self) -> OxideImageDefinition:
+        if self.ssh_host_key == "injected" and (self.user_data is not None or self.user_data_file is not None):
+            raise ValueError("ssh_host_key: injected needs the user data for itself: leave out user_data(_file)")
+        return self
 
     @model_validator(mode="after")
     def _one_way_to_log_in(self) -> OxideImageDefinition:
@@ -224,93 +119,60 @@ class OxideImageDefinition(BuildDefinition[OxideRun]):
             raise ValueError(f"gives credentials in {len(given)} ways ({', '.join(given)}): one is enough")
         return self
 
+    def mistakes_of_source(self) -> Iterator[Mistake]:
+        """The source image, when none is named."""
+        if self.boot_disk_image_id is None:
+            yield Mistake("boot_disk_image_id", "is required")
+
+    @property
+    def place_by_hand(self) -> Mapping[str, str]:
+        """The project."""
+        return {"cloud": "oxide", "project": self.project}
+
     def mistakes_here(self) -> list[Mistake]:
-        """Files of provisioners that are not there."""
-        return [
-            mistake
-            for place, provisioner in enumerate(self.provisioners)
-            for mistake in provisioner.missing_here(self.base, f"provisioners[{place}]")
-        ]
+        """Options that do not go together, and what this host lacks: files, an agent, a terminal."""
+        return self.mistakes_in_instance(self.base) + self.ssh_mistakes_here(self.base) + super().mistakes_here()
+
+    def own_user_data(self, run: OxideRun) -> bytes:
+        """User data that the build needs itself: the guest's host key, where that is to be known ahead."""
+        if self.communicator == "none" or self.ssh_host_key == "pinned":
+            return b""
+        return host_key_user_data(run.token, run.lineage.origin).get_secret_value().encode()
+
+    def files_named(self) -> list[tuple[str, str]]:
+        """The user data's file, and those of the provisioners."""
+        named = [("user_data_file", self.user_data_file)] if self.user_data_file is not None else []
+        return [*named, *super().files_named()]
+
+    async def find_source(self, run: OxideRun) -> SourceImage | None:
+        """The image that `boot_disk_image_id` leads to."""
+        assert self.boot_disk_image_id is not None  # asked for before anything else
+        image = await find_image(run.client, self.boot_disk_image_id, project=self.project)
+        return SourceImage(image.id, image.name, image.time_created)
+
+    async def has_image(self, run: OxideRun, image_id: str) -> bool:
+        """Whether the region has the image."""
+        try:
+            await run.client.image(image_id)
+        except NotFound:
+            return False
+        return True
 
     @asynccontextmanager
     async def cloud(self) -> AsyncIterator[Cloud[OxideRun]]:
         """The region, and this definition's project on it."""
         credentials = await find_credentials(
-            block=self.credentials, host=self.host, token=self.token, profile=self.profile, base=self.base
+            block=self.credentials,
+            host=self.host,
+            token=self.token,
+            profile=self.profile,
+            insecure_skip_verify=self.insecure_skip_verify,
+            base=self.base,
         )
         token = keep_secret(credentials.token)
         async with credentials.get_client() as client:
             yield Cloud(
-                ground=lambda _run, _attempts: OxideGround(client, self.project),
-                ground_elsewhere=grounds.oxide(
-                    credentials.host,
-                    token,
-                    insecure_skip_verify=credentials.insecure_skip_verify,
-                    project=self.project,
-                ),
+                ground=lambda _lineage: OxideGround(client, self.project),
+                ground_elsewhere=grounds.oxide(credentials, self.project),
                 run=partial(OxideRun, client=client, token=token, project=self.project),
             )
-
-    def image_name(self, values: Mapping[str, str]) -> str:
-        """The artifact's name. A default that would be too long is cut in the source's name, never in its suffix.
-
-        Raises:
-            DefinitionError: the variables' values make it no valid name.
-        """
-        if self.artifact_name is None:
-            suffix = oxide_name("-{{timestamp}}-{{run_id}}", values)
-            return shortened(oxide_name("{{source_name}}", values), suffix, NAME_LENGTH)
-        return self._rendered("artifact_name", self.artifact_name, values)
-
-    def instance_name(self, run: OxideRun, values: Mapping[str, str]) -> str:
-        """The name of instance, boot disk, network interface and snapshot."""
-        return self._rendered("name", self.name, values) if self.name else run.owned_name()
-
-    def _rendered(self, option: str, text: str, values: Mapping[str, str]) -> str:
-        name = oxide_name(text, values)
-        if len(name) > NAME_LENGTH or not re.fullmatch(NAME_PATTERN, name):
-            rule = f"must be at most {NAME_LENGTH} lower-case letters, digits and hyphens, from a letter, when rendered"
-            raise DefinitionError([Mistake(option, rule, name)])
-        return name
-
-    def check_against(self, source: Image) -> None:
-        """See that the definition fits its source image.
-
-        Raises:
-            DefinitionError: the boot disk is smaller than the image.
-        """
-        if self.boot_disk_size < source.size:
-            rule = f"must be at least the source image's size, {-(-source.size // GIB)}GiB"
-            raise DefinitionError([Mistake("boot_disk_size", rule, f"{self.boot_disk_size // GIB}GiB")])
-
-    def image_description(self, values: Mapping[str, str], source: Image) -> str:
-        """The artifact's description, without the provenance that every image's ends in."""
-        return render(self.artifact_description, values) if self.artifact_description else source.description
-
-    def image_version(self, values: Mapping[str, str], source: Image) -> str:
-        """The artifact's version."""
-        return render(self.artifact_version, values) if self.artifact_version else source.version
-
-    def instance(self, run: OxideRun, values: Mapping[str, str], source: Image, key: SshKey) -> InstanceCreate:
-        """The instance to launch: instance and disk carry the run's mark."""
-        mark = str(run.mark)
-        name = self.instance_name(run, values)
-        pool = ExplicitPool(pool=self.ip_pool) if self.ip_pool else AutoPool()
-        return InstanceCreate(
-            name=name,
-            description=mark,
-            hostname=self._rendered("hostname", self.hostname, values) if self.hostname else run.owned_name(),
-            memory=self.memory,
-            ncpus=self.cpus,
-            boot_disk=BootDisk(
-                name=name,
-                description=mark,
-                size=self.boot_disk_size,
-                disk_backend=DistributedDisk(disk_source=ImageSource(image_id=source.id)),
-            ),
-            network_interfaces=NetworkInterfaces(
-                params=[NetworkInterface(name=name, description=mark, vpc_name=self.vpc, subnet_name=self.subnet)]
-            ),
-            external_ips=[EphemeralIp(pool_selector=pool)],
-            ssh_public_keys=[key.id],
-        )

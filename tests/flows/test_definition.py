@@ -8,8 +8,10 @@ import pytest
 import yaml
 
 from blocks.errors import DefinitionError, Mistake
-from flows.definition import check, option_path, read_yaml
+from flows.check import check
+from flows.fleet.file import read_one
 from flows.oxide_image.definition import OxideImageDefinition
+from flows.yaml_file import option_path
 
 HEAD = "boot_disk_image_id: debian-12\nproject: images\nssh_username: debian\n"
 PLAIN = "S3CRET-in-the-clear"
@@ -23,7 +25,9 @@ def directory(tmp_path: Path) -> Path:
 def read(directory: Path, text: str | bytes) -> OxideImageDefinition:
     path = directory / "build.yaml"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    return read_yaml(OxideImageDefinition, path)
+    build = read_one(path, model=OxideImageDefinition).build
+    assert isinstance(build, OxideImageDefinition)
+    return build
 
 
 def mistakes(directory: Path, text: str | bytes) -> list[Mistake]:
@@ -51,10 +55,15 @@ def test_a_good_definition(directory: Path) -> None:
     assert "definition_file" not in definition.as_yaml()
 
 
+def test_an_option_that_stands_there_twice(directory: Path) -> None:
+    found = mistakes(directory, HEAD + "cpus: 1\nprovisioners:\n- type: shell\n  type: file\ncpus: 2\n")
+    assert places(found) == [("provisioners[0].type", 7), ("cpus", 8)]
+
+
 def test_all_mistakes_come_at_once(directory: Path) -> None:
     text = (
         "boot_disk_image_id: debian-12\n"
-        "cpus: 0\n"
+        "cpus: 255\n"
         "memory: 1500MiB\n"
         "boot_disk_size: big\n"
         "ssh_timeout: soon\n"
@@ -79,7 +88,7 @@ def test_all_mistakes_come_at_once(directory: Path) -> None:
         "tokne": 10,
     }
     assert found["project"].rule == "is required"
-    assert found["cpus"].value == "0"
+    assert found["cpus"].value == "255"
     assert "whole GiB" in found["memory"].rule
     assert "20GiB" in found["boot_disk_size"].rule
     assert "90s" in found["ssh_timeout"].rule
@@ -87,7 +96,24 @@ def test_all_mistakes_come_at_once(directory: Path) -> None:
     assert "unknown variables: nope; there are timestamp" in found["name"].rule
     assert "{env: VARIABLE}" in found["token"].rule
     assert found["token"].value == ""
-    assert found["tokne"].rule == "is no option of this builder"
+    assert found["tokne"].rule == "is no option of this builder: did you mean token?"
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        ("zpool: big\n", "is no option of this builder"),
+        ("ssh_usernam: root\n", "is no option of this builder: did you mean ssh_username?"),
+        ("provisioners: [{type: shell, inlin: [echo]}]\n", "is no option of this builder: did you mean inline?"),
+        ("provisioners: [{type: file, inlin: [echo]}]\n", "is no option of this builder"),
+        (
+            "provisioners: [{type: shell, inline: [echo], override: {web: {max_retires: 2}}}]\n",
+            "is no option of this builder: did you mean max_retries?",
+        ),
+    ],
+)
+def test_an_option_that_there_is_not_is_told_the_one_like_it(directory: Path, text: str, rule: str) -> None:
+    assert [mistake.rule for mistake in mistakes(directory, HEAD + text) if "no option" in mistake.rule] == [rule]
 
 
 def test_mistakes_in_provisioners_have_their_own_lines(directory: Path) -> None:
@@ -107,6 +133,14 @@ def test_mistakes_in_provisioners_have_their_own_lines(directory: Path) -> None:
         "- type: file\n"  # 16
         "  destination: /x\n"
         "- {type: reboot, timeout: never}\n"  # 18
+        "- type: powershell\n"  # 19
+        "- type: sleep\n"  # 20
+        "  duration: 1\n"
+        "  override:\n"
+        "    web: {durtion: 2}\n"  # 23
+        "error_cleanup_provisioner:\n"
+        "  type: shell\n"
+        "  inline: ['{{build.Nope}}']\n"  # 26
     )
     found = mistakes(directory, text)
     assert places(found) == [
@@ -118,15 +152,26 @@ def test_mistakes_in_provisioners_have_their_own_lines(directory: Path) -> None:
         ("provisioners[3].type", 15),
         ("provisioners[4]", 16),
         ("provisioners[5].timeout", 18),
+        ("provisioners[6].type", 19),
+        ("provisioners[7].override.web.durtion", 23),
+        ("error_cleanup_provisioner.inline[0]", 26),
     ]
-    assert "exactly one of source and content" in found[6].rule
+    assert "Windows" in found[8].rule
+    assert "exactly one of source, sources and content" in found[6].rule
     assert "one of" in found[4].rule
 
 
 def test_files_that_are_not_there(directory: Path) -> None:
-    text = HEAD + "provisioners:\n- type: shell\n  script: gone.sh\n- {type: file, source: gone, destination: /x}\n"
+    text = HEAD + (
+        "provisioners:\n- type: shell\n  script: gone.sh\n- {type: file, source: gone, destination: /x}\n"
+        "error_cleanup_provisioner:\n  type: shell-local\n  scripts: [gone.sh]\n"
+    )
     found = mistakes(directory, text)
-    assert places(found) == [("provisioners[0].script", 6), ("provisioners[1].source", 7)]
+    assert places(found) == [
+        ("provisioners[0].script", 6),
+        ("provisioners[1].source", 7),
+        ("error_cleanup_provisioner.scripts[0]", 10),
+    ]
     assert str(directory / "gone.sh") in found[0].rule
 
 
@@ -155,6 +200,9 @@ def test_credentials_in_several_ways(directory: Path, options: str) -> None:
         f"password: {PLAIN}\n",
         f"provisioners: [{{type: shell, inline: [x], env: {{A: {{value: {PLAIN}}}}}}}]\n",
         f"provisioners: [{{type: shell, inline: [x], token: {PLAIN}}}]\n",
+        f"provisioners: [{{type: shell, inline: [x], override: {{a: {{token: {PLAIN}}}}}}}]\n",
+        f"provisioners: [{{type: shell, inline: [x], override: {{a: {{env: {{A: {{value: {PLAIN}}}}}}}}}}}]\n",
+        f"error_cleanup_provisioner: {{type: shell, inline: [x], token: {PLAIN}}}\n",
         f"provisioners: {{A: {PLAIN}}}\n",
     ],
 )
@@ -186,7 +234,7 @@ def test_what_is_no_yaml(directory: Path, text: str | bytes, line: int | None, r
 
 def test_a_file_that_is_not_there(directory: Path) -> None:
     with pytest.raises(DefinitionError, match="No such file"):
-        read_yaml(OxideImageDefinition, directory / "gone.yaml")
+        read_one(directory / "gone.yaml", model=OxideImageDefinition)
 
 
 @pytest.mark.parametrize(
