@@ -15,6 +15,7 @@ from tests.end_to_end.world import (
     OutscaleRegion,
     OxideRegion,
     Prefect,
+    in_memory,
     outscale_region,
     oxide_region,
     prefect_server,
@@ -25,7 +26,7 @@ from tests.end_to_end.world import (
 @pytest.fixture(scope="session")
 def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prefect]:
     """A Prefect server."""
-    with prefect_server(tmp_path_factory.mktemp("prefect")) as server:
+    with in_memory() as home, prefect_server(tmp_path_factory.mktemp("prefect"), home=home) as server:
         yield server
 
 
@@ -65,6 +66,10 @@ def deployed(prefect: Prefect) -> Prefect:
     subprocess.run(
         ["tools/deploy"], env=dict(prefect.env), cwd=ROOT, check=True, timeout=180, stdout=subprocess.DEVNULL
     )
+    # They would look after the builds of all tests, whose regions come and go; tests of their own run them.
+    for name in ("reclaim", "watch", "fleet-page"):
+        deployment = prefect.request("GET", f"/deployments/name/{name}/{name}")
+        prefect.request("DELETE", f"/deployments/{deployment['id']}")
     return prefect
 
 

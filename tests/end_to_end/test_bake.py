@@ -16,20 +16,21 @@ import pytest
 from pydantic import SecretStr
 
 from blocks.oxide.client import OxideClient
-from blocks.oxide.models import (
+from blocks.oxide.requests import (
     AutoPool,
-    BootDisk,
     DistributedDisk,
     EphemeralIp,
     ImageSource,
     InstanceCreate,
     NetworkInterface,
     NetworkInterfaces,
+    NewDisk,
 )
 from tasks.communicator import read
 from tasks.ssh.guest import SshGuest
+from tasks.ssh.plan import Credentials, LogInPlan, OfferedKey
 from tasks.ssh.temporary_key import public_line, temporary_key
-from tests.end_to_end.world import ROOT, OxideRegion, Prefect, eventually, write_definition
+from tests.end_to_end.world import ROOT, OxideRegion, Prefect, eventually, save_oxide_block, write_definition
 
 SECRET = "canary-5f1e7a6c"
 
@@ -87,13 +88,21 @@ def test_an_image_holds_what_was_provisioned_and_no_key(qemu_region: OxideRegion
         {"type": "shell", "name": "first", "inline": ["echo from a script > /made", "cat /root/.ssh/authorized_keys"]},
         {"type": "reboot"},
         {"type": "file", "source": "motd", "destination": "/etc/motd"},
+        {"type": "shell", "name": "hangs", "inline": ["sleep 98765"], "timeout": "3s", "continue_on_error": True},
+        {"type": "shell", "name": "gone", "inline": ["ps | grep -v grep | grep 'sleep 98765' && exit 1 || true"]},
+        {"type": "shell-local", "inline": ["echo $PACKER_BUILDER_TYPE {{build.User}}"]},
+        {"type": "sleep", "duration": "1s"},
+        {"type": "shell", "inline": ["mkdir -p /root/tree/deep", "echo there > /root/tree/deep/file"]},
+        {"type": "file", "direction": "download", "source": "/root/tree/", "destination": "tree"},
         {
             "type": "shell",
             "name": "last",
             "env": {"TOKEN": {"env": "CANARY"}},
-            # No sync: the file is in the guest's memory alone when the script ends.
-            "inline": ['echo "the secret is $TOKEN"', "test -f /made", "echo written last > /last"],
+            "inline": ['echo "the secret is $TOKEN"', "test -f /made", "rm -r /root/tree"],
         },
+        {"type": "generalize"},
+        # No sync: the file is in the guest's memory alone when the build goes on.
+        {"type": "shell", "inline": ["echo written last > /last"]},
     )
     # No server is named: the build has to start one of its own.
     env = {
@@ -111,6 +120,7 @@ def test_an_image_holds_what_was_provisioned_and_no_key(qemu_region: OxideRegion
         assert text in done.stdout
     assert "[last] the secret is ********" in done.stderr
     assert SECRET not in done.stdout + done.stderr
+    assert (tmp_path / "tree/deep/file").read_text(encoding="utf-8") == "there\n"
 
     left = qemu_region.made()
     assert set(left) == {"images"}
@@ -130,7 +140,7 @@ async def test_a_hard_stop_would_have_lost_the_last_file(qemu_region: OxideRegio
     async with OxideClient(qemu_region.ready["api"], token) as region:
         public = await region.create_ssh_key("key", "", public_line(key))
         image = await region.image("tiny")
-        disk = BootDisk(
+        disk = NewDisk(
             name="i",
             description="",
             size=2**30,
@@ -144,7 +154,8 @@ async def test_a_hard_stop_would_have_lost_the_last_file(qemu_region: OxideRegio
         )  # fmt: skip
         instance = await region.create_instance(project, request)
         (address,) = [ip.ip for ip in await region.external_ips(instance.id) if ip.kind == "ephemeral"]
-        guest = SshGuest(address, qemu_region.ready["ssh_port"], "root", key)
+        credentials = Credentials("root", (OfferedKey("the key", key),))
+        guest = SshGuest(LogInPlan(address, credentials, qemu_region.ready["ssh_port"]))
         with closing(guest):
             await guest.connect(100)
             assert await read(guest, "echo synced > /synced; sync; echo written last > /last") == (0, "")
@@ -163,7 +174,7 @@ def test_a_worker_bakes_an_image(
     qemu_region: OxideRegion, deployed: Prefect, worker: subprocess.Popen[bytes], tmp_path: Path
 ) -> None:
     token = Path(qemu_region.ready["token_file"]).read_text(encoding="utf-8").strip()
-    _make_block(deployed, "rack", qemu_region.ready["api"], token)
+    save_oxide_block(deployed, "rack", qemu_region.ready["api"], token)
     definition = qemu_region.definition({"type": "shell", "inline": ["echo baked by a worker > /made"]})
     del definition["host"], definition["token"]
     definition["credentials"] = {"block": "rack"}
@@ -172,31 +183,34 @@ def test_a_worker_bakes_an_image(
     )
     run = next(word for word in said.replace("│", " ").split() if word.count("-") == 4 and len(word) == 36)
     eventually(lambda: deployed.state(run) in ("COMPLETED", "FAILED", "CRASHED"), 200, "the run is through")
-    log = deployed.log(run)
-    assert deployed.state(run) == "COMPLETED", log
-    assert "Baked image tiny-" in log
+    assert deployed.state(run) == "COMPLETED", deployed.log(run)
+    log = deployed.log_with(run, "Baked image tiny-")
 
     left = qemu_region.made()
     assert set(left) == {"images"}
     assert file_in(Path(left["images"][0]["path"]), "/made") == b"baked by a worker\n"
 
-    (page,) = deployed.request("POST", "/artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [run]}}})
+    wanted = {"artifacts": {"flow_run_id": {"any_": [run]}, "type": {"any_": ["markdown"]}}}
+    (page,) = deployed.request("POST", "/artifacts/filter", wanted)
     assert page["key"] == "oxide-instance-test"
     for text in (left["images"][0]["name"], "Source image", "| launch instance", "block: rack"):
         assert text in page["data"]
     assert token not in page["data"] + log + json.dumps(deployed.request("GET", f"/flow_runs/{run}"))
+    arrow = ("snapshot boot disk", "register image")
+    eventually(lambda: arrow in arrows(deployed, run), 60, f"the run's graph has the arrow {arrow}")
 
 
-def _make_block(prefect: Prefect, name: str, host: str, token: str) -> None:
-    script = (
-        "import sys, json; from blocks.oxide.credentials import OxideCredentials; given = json.load(sys.stdin); "
-        "OxideCredentials(**given).save(sys.argv[1], overwrite=True)"
-    )
-    subprocess.run(
-        [sys.executable, "-c", script, name],
-        input=json.dumps({"host": host, "token": token}),
-        env=dict(prefect.env), cwd=ROOT, check=True, text=True, timeout=120,
-    )  # fmt: skip
+def arrows(prefect: Prefect, run: str) -> set[tuple[str, str]]:
+    """From which step to which the run's graph has an arrow: where one was given what the other returned."""
+    steps = prefect.request("POST", "/task_runs/filter", {"flow_runs": {"id": {"any_": [run]}}, "limit": 200})
+    names = {step["id"]: step["name"].rpartition("-")[0] for step in steps}
+    return {
+        (names[given["id"]], step["name"].rpartition("-")[0])
+        for step in steps
+        for inputs in step["task_inputs"].values()
+        for given in inputs
+        if given.get("id") in names
+    }
 
 
 @pytest.mark.timeout(120)

@@ -25,8 +25,9 @@ from tests.end_to_end.world import (
     write_definition,
 )
 
-SOON = 20
-"""Seconds from the kill, or from the moment at which the state is set, until nothing may be left."""
+SOON = 60
+"""Seconds from the build's end, or from the moment at which the state is set, until nothing may be left: what is
+promised for the same host. How many it took is printed."""
 
 SERVE = """
 from flows.{package}.flow import build_{package}
@@ -66,6 +67,11 @@ def terminate(build: Running, _: Prefect) -> None:
 
 def kill(build: Running, _: Prefect) -> None:
     os.kill(build.builder, signal.SIGKILL)
+
+
+def stop_worker(build: Running, _: Prefect) -> None:
+    os.kill(build.group, signal.SIGTERM)  # it leads its group
+    eventually(lambda: not is_alive(build.builder), 60, "the worker has killed its build")
 
 
 def cancel(build: Running, prefect: Prefect) -> None:
@@ -111,7 +117,11 @@ def _run(prefect: Prefect, region: Region, deployment: str, definition: dict[str
 
 
 def _end(start: Callable[..., Any], way: Way, region: Region, prefect: Prefect, directory: Path) -> None:
-    definition = region.definition({"type": "shell", "name": "wait", "inline": ["echo begun", region.script]})
+    stopped = f"! pgrep --full '^{region.script}$' && touch {directory}/stopped"
+    definition = region.definition(
+        {"type": "shell", "name": "wait", "inline": ["echo begun", region.script]},
+        error_cleanup_provisioner={"type": "shell-local", "inline": [stopped]},
+    )
     with start(definition, prefect, region, directory) as group:
         run, builder = eventually(region.builder, 90, "the provisioner runs")
         way(Running(run, builder, group), prefect)
@@ -121,6 +131,9 @@ def _end(start: Callable[..., Any], way: Way, region: Region, prefect: Prefect, 
         eventually(lambda: not is_alive(builder), 40, "the process that built ends")
         if way is cancel:
             eventually(lambda: prefect.state(run) == "CANCELLED", 40, "the run is cancelled")
+            assert (directory / "stopped").exists(), "the script was stopped, and the error clean-up ran after it"
+        else:
+            eventually(lambda: prefect.state(run) in ("CRASHED", "FAILED"), 100, "the server knows that it ended")
 
 
 every_start = pytest.mark.parametrize("start", [by_command, by_serving, by_worker], ids=["command", "serve", "worker"])
@@ -145,3 +158,32 @@ def test_nothing_is_left_on_outscale_when_a_build_ends_by(
     start: Callable[..., Any], way: Way, outscale: OutscaleRegion, deployed: Prefect, tmp_path: Path
 ) -> None:
     _end(start, way, outscale, deployed, tmp_path)
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.xdist_group("prefect")
+def test_builds_of_a_worker_that_is_stopped_are_ended_clean(
+    cheap_region: OxideRegion, deployed: Prefect, tmp_path: Path
+) -> None:
+    _end(by_worker, stop_worker, cheap_region, deployed, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+@pytest.mark.xdist_group("prefect")
+def test_a_cancelled_build_is_torn_down_though_its_worker_kills_it_meanwhile(
+    cheap_region: OxideRegion, deployed: Prefect, tmp_path: Path
+) -> None:
+    """A worker gives a cancelled run 30 s; this teardown takes twice as long."""
+    cheap_region.fault(operation="instance_delete", kind="latency", seconds=45, count=3)
+    definition = cheap_region.definition({"type": "shell", "inline": [cheap_region.script]})
+    with by_worker(definition, deployed, cheap_region, tmp_path) as group:
+        run, builder = eventually(cheap_region.builder, 90, "the provisioner runs")
+        moment = time.monotonic()
+        cancel(Running(run, builder, group), deployed)
+        eventually(lambda: not is_alive(builder), 60, "the worker has killed the process")
+        assert cheap_region.made()
+        eventually(lambda: not cheap_region.made(), 120, "nothing is left")
+        assert time.monotonic() - moment > 60
+        eventually(lambda: deployed.state(run) == "CANCELLED", 120, "the run is cancelled")
+        eventually(lambda: "The reaper removed" in deployed.log(run), 60, "the reaper says that it is through")

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, ClassVar, TypeVar
 from urllib.parse import urlsplit
 
@@ -108,6 +109,15 @@ class Region(ABC):
         ).json()["resources"]
         return {kind: found for kind, found in resources.items() if found}
 
+    def fault(self, **fault: Any) -> None:
+        """Have the region do something wrong."""
+        reply = httpx.post(f"{self.ready['control']}/faults", json=fault, trust_env=False, timeout=30)
+        reply.raise_for_status()
+
+    def no_faults(self) -> None:
+        """Have the region work again."""
+        httpx.delete(f"{self.ready['control']}/faults", trust_env=False, timeout=30).raise_for_status()
+
     @property
     def script(self) -> str:
         """What a provisioner's script does that is to be cut: a command line that no other region's has."""
@@ -192,7 +202,7 @@ class OutscaleRegion(Region):
         ours = {snapshot for image in resources["images"] if image["of_region"] for snapshot in image["snapshot_ids"]}
         resources["images"] = [image for image in resources["images"] if not image["of_region"]]
         resources["snapshots"] = [found for found in resources["snapshots"] if found["id"] not in ours]
-        resources["mounts"] = [{"name": line} for line in _mounts("/mnt/image-bakery")]
+        resources["mounts"] = [{"name": line} for line in _mounts("/mnt/image-bakery", self.state)]
         devices = subprocess.run(["losetup", "--list", "--noheadings", "--output", "BACK-FILE"], capture_output=True)
         files = devices.stdout.decode().splitlines()
         resources["devices"] = [{"name": name} for name in files if name.startswith(str(self.state))]
@@ -200,13 +210,31 @@ class OutscaleRegion(Region):
         return {kind: found for kind, found in resources.items() if found}
 
 
-def _mounts(below: str) -> Iterator[str]:
-    """Mounts below a path, in the mount namespace of any process."""
+def _mounts(below: str, state: Path) -> Iterator[str]:
+    """Mounts below a path, in the mount namespace of any process; not those of another region's volumes."""
     for table in Path("/proc").glob("[0-9]*/mountinfo"):
         with suppress(OSError):
+            foreign: list[Path] = []
+            # A file system comes before what is mounted in it.
             for line in table.read_text(encoding="utf-8", errors="replace").splitlines():
-                if line.split()[4].startswith(below):
+                path, source = Path(line.split()[4]), line.partition(" - ")[2].split()[1]
+                if not path.is_relative_to(below):
+                    continue
+                if _is_of_another(source, state):
+                    foreign.append(path)
+                if not any(path.is_relative_to(other) for other in foreign):
                     yield f"{table}: {line}"
+
+
+def _is_of_another(source: str, state: Path) -> bool:
+    loop = re.match(r"/dev/(loop\d+)", source)
+    if not loop:
+        return False
+    try:
+        return not Path("/sys/block", loop[1], "loop/backing_file").read_text(encoding="utf-8").startswith(str(state))
+    except FileNotFoundError:
+        # It was unmounted and detached since its line was read.
+        return True
 
 
 RegionT = TypeVar("RegionT", bound=Region)
@@ -236,9 +264,9 @@ def oxide_region(directory: Path, guest: Path, machines: str) -> Iterator[OxideR
 
 
 @contextmanager
-def outscale_region(directory: Path, guest: Path) -> Iterator[OutscaleRegion]:
+def outscale_region(directory: Path, guest: Path, *more: str) -> Iterator[OutscaleRegion]:
     """An OUTSCALE region that serves as a program of its own, with block devices on this host."""
-    options = ["--metadata", "127.0.0.1:0", "--image", str(guest)]
+    options = ["--metadata", "127.0.0.1:0", "--image", str(guest), *more]
     with _region(OutscaleRegion, "emulators.outscale", directory, *options) as region:
         print("\nOUTSCALE region with block devices of this host")
         yield region
@@ -261,8 +289,13 @@ class Prefect:
 
     def request(self, method: str, path: str, body: Any = None) -> Any:
         """Ask the server's API."""
-        for _ in range(10):
-            reply = httpx.request(method, f"{self.api}{path}", json=body, trust_env=False, timeout=60)
+        for attempt in range(10):
+            try:
+                reply = httpx.request(method, f"{self.api}{path}", json=body, trust_env=False, timeout=60)
+            except httpx.ReadTimeout:  # a disk that other tests keep busy holds SQLite up
+                if not (method == "GET" or path.endswith("/filter")) or attempt == 2:
+                    raise
+                continue
             if reply.status_code != 503:  # SQLite was busy
                 break
         if reply.is_error:
@@ -273,15 +306,25 @@ class Prefect:
         """A flow run's state."""
         return str(self.request("GET", f"/flow_runs/{run}")["state_type"])
 
-    def newest_run(self) -> str:
-        """The id of the flow run that was created last."""
-        runs = self.request("POST", "/flow_runs/filter", {"sort": "START_TIME_DESC", "limit": 1})
-        return str(runs[0]["id"])
-
     def log(self, run: str) -> str:
-        """What a flow run's log says."""
+        """What a flow run's log says so far: its lines may arrive after its state."""
         body = {"logs": {"flow_run_id": {"any_": [run]}}, "sort": "TIMESTAMP_ASC", "limit": 200}
         return "\n".join(line["message"] for line in self.request("POST", "/logs/filter", body))
+
+    def log_with(self, run: str, line: str) -> str:
+        """What a flow run's log says once it has this in it, such as the last line that it will have."""
+        eventually(lambda: line in self.log(run), 60, f"the log of {run} has {line!r}")
+        return self.log(run)
+
+    def fleet(self) -> dict[str, dict[str, Any]]:
+        """The deployments that definition files made, by name."""
+        wanted = {"deployments": {"tags": {"all_": ["image-bakery-fleet"]}}}
+        return {each["name"]: each for each in self.request("POST", "/deployments/filter", wanted)}
+
+    def forget_fleet(self) -> None:
+        """Remove what definition files of other tests made."""
+        for deployment in self.fleet().values():
+            self.request("DELETE", f"/deployments/{deployment['id']}")
 
     def command(self, *words: str) -> str:
         """Run Prefect's command line, and return what it says."""
@@ -294,15 +337,30 @@ class Prefect:
 
 
 @contextmanager
-def prefect_server(directory: Path) -> Iterator[Prefect]:
-    """A Prefect server of its own, on a free port."""
-    port = free_port()
+def in_memory() -> Iterator[Path]:
+    """A directory for a database: a disk that volumes' tests keep busy holds SQLite up for long."""
+    memory = Path("/dev/shm")
+    place = memory if memory.is_dir() else None
+    with TemporaryDirectory(prefix="image-bakery-", dir=place, ignore_cleanup_errors=True) as home:
+        yield Path(home)
+
+
+@contextmanager
+def prefect_server(directory: Path, port: int | None = None, home: Path | None = None) -> Iterator[Prefect]:
+    """A Prefect server of its own, on a free port; or the former one of a directory again, on its former port.
+
+    Args:
+        directory: Keeps its log, and what its clients keep.
+        port: Its former one.
+        home: Keeps its database, where that is another place.
+    """
+    port = port or free_port()
     api = f"http://127.0.0.1:{port}/api"
     env = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "IMAGE_BAKERY_"))}
     env |= {
         "DO_NOT_TRACK": "1",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "PREFECT_HOME": str(directory / "prefect"),
+        "PREFECT_HOME": str((home or directory) / "prefect"),
         "PREFECT_API_URL": api,
         "PREFECT_WORKER_QUERY_SECONDS": "1",
         "IMAGE_BAKERY_STATE_DIR": str(directory / "bakery"),
@@ -317,11 +375,42 @@ def prefect_server(directory: Path) -> Iterator[Prefect]:
         yield Prefect(api, env)
 
 
+def save_oxide_block(prefect: Prefect, name: str, host: str, token: str) -> None:
+    """Put an Oxide Credentials block on a server."""
+    script = (
+        "import sys, json; from blocks.oxide.credentials import OxideCredentials; given = json.load(sys.stdin); "
+        "OxideCredentials(**given).save(sys.argv[1], overwrite=True)"
+    )
+    subprocess.run(
+        [sys.executable, "-c", script, name],
+        input=json.dumps({"host": host, "token": token}),
+        env=dict(prefect.env), cwd=ROOT, check=True, text=True, timeout=120,
+    )  # fmt: skip
+
+
 def _answers(url: str) -> bool:
     try:
         return httpx.get(url, trust_env=False, timeout=5).is_success
     except httpx.TransportError:
         return False
+
+
+def account(directory: Path, prefect: Prefect | None = None) -> dict[str, str]:
+    """Somebody's own account on some host, with nothing that another process left.
+
+    Args:
+        directory: The home directory.
+        prefect: A server that answers as one of the build's own would, and is there sooner.
+    """
+    directory.mkdir(exist_ok=True)
+    env = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(directory),
+        "PREFECT_HOME": str(directory / "prefect"),
+        "IMAGE_BAKERY_STATE_DIR": str(directory / "state"),
+        "DO_NOT_TRACK": "1",
+    }
+    return env if prefect is None else {**env, "PREFECT_API_URL": prefect.api, "IMAGE_BAKERY_SERVER": "local"}
 
 
 def write_definition(path: Path, definition: Mapping[str, Any]) -> Path:
