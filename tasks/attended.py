@@ -126,7 +126,7 @@ async def _keep(run: Run, ground: Ground, line: ReaperLine) -> bool:
 async def _clean_up(run: Run, ground: Ground, line: ReaperLine, *, failed: bool, cut: bool) -> None:
     line.cleaning_up()
     if left_to_reaper(run.id):
-        line.take_over()
+        line.take_over(cut=True)
         return
     try:
         settle = settings().settle_time if run.pending else 0
@@ -137,12 +137,12 @@ async def _clean_up(run: Run, ground: Ground, line: ReaperLine, *, failed: bool,
         )
     except Exception as error:
         mask_error(error)
-        line.take_over()
+        line.take_over(cut=cut)
         run.logger.error("Teardown is not through; the reaper goes on with it. %s", error)
         if not failed:
             raise
     except BaseException:
-        line.take_over()
+        line.take_over(cut=True)
         raise
     else:
         line.done(cut=cut)

@@ -6,7 +6,7 @@ A build starts it (`tasks.reaper_line`) and talks to it over its standard input,
     {"say": "creating" | "created", "resource": TEXT, …}         a create was sent, or its end is known
     {"say": "cleaning up", …}                                    nothing is to be kept any more
     {"say": "done", "cut": …, …}                                 the build has cleaned up; whether it is being ended
-    {"say": "take over", …}                                      it could not
+    {"say": "take over", "cut": …, …}                            it could not
 
 The end of the input means "take over" for every run that is not done and not to be kept. It is in a session of its own
 and ignores SIGINT, SIGTERM and SIGHUP, so nothing that happens to the build's process or its terminal cuts a teardown
@@ -79,6 +79,13 @@ async def _after_death(left: Watched) -> None:
     await _call_crashed(left)
 
 
+async def _take_over(left: Watched, gone: asyncio.Event) -> None:
+    """What is done for a build whose own teardown was cut, and whose process is about to be gone."""
+    await reap(left)
+    await gone.wait()
+    await _call_crashed(left)
+
+
 async def _call_crashed(left: Watched) -> None:
     """Have the server know that a build's process is gone, where it does not.
 
@@ -111,6 +118,7 @@ async def serve() -> None:
     """Read what builds say until the end of the input, then take over what is not done."""
     watched: dict[tuple[str, int], Watched] = {}
     cut: list[Watched] = []
+    gone = asyncio.Event()
     reader = asyncio.StreamReader(limit=2**20)
     loop = asyncio.get_running_loop()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
@@ -142,7 +150,9 @@ async def serve() -> None:
                     if message["cut"]:
                         cut.append(done)
                 case "take over" if key in watched:
-                    teardowns.create_task(reap(watched.pop(key)))
+                    left = watched.pop(key)
+                    teardowns.create_task(_take_over(left, gone) if message["cut"] else reap(left))
+        gone.set()
         for left in watched.values():
             teardowns.create_task(_after_death(left))
         for left in cut:

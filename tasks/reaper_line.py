@@ -74,9 +74,13 @@ class ReaperLine:
         """
         self._tell_if_there("done", cut=cut)
 
-    def take_over(self) -> None:
-        """The build's own teardown was cut: go on with it."""
-        self._tell_if_there("take over")
+    def take_over(self, *, cut: bool) -> None:
+        """The build's own teardown was cut or did not get through: go on with it.
+
+        Args:
+            cut: As in `done`.
+        """
+        self._tell_if_there("take over", cut=cut)
 
     def _tell_if_there(self, word: str, **more: Any) -> None:
         # A build whose reaper someone ended goes on: it is no worse off than with none.

@@ -27,7 +27,7 @@ def main() -> None:
             case ["done"]:
                 line.done()
             case ["take", "over"]:
-                line.take_over()
+                line.take_over(cut=False)
             case ["creating", resource]:
                 line.creating(resource)
             case ["created", resource]:
