@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from tasks.chroot.jail import Jail
+
 _FIRST_SECTOR = 2048
 _SIZE = 48 << 20
 DEADLINE = 30.0
@@ -84,6 +86,13 @@ async def eventually(true: Callable[[], bool], deadline: float = DEADLINE) -> No
     """The same, without holding up the event loop."""
     async with asyncio.timeout(deadline):
         while not true():
+            await asyncio.sleep(0.005)
+
+
+async def until_running(jail: Jail, *command_lines: str) -> None:
+    """Wait for programs of a jail: a command that leaves one behind ends before that has even begun."""
+    async with asyncio.timeout(DEADLINE):
+        while not set(command_lines) <= {stray.command_line for stray in await jail.strays()}:
             await asyncio.sleep(0.005)
 
 

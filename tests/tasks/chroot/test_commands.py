@@ -16,7 +16,7 @@ from tasks.chroot.jail import Jail
 from tasks.communicator import read
 from tasks.provisioners import File, Shell
 from tasks.provisioners.common import Bench
-from tests.tasks.chroot.cellar import processes_about
+from tests.tasks.chroot.cellar import processes_about, until_running
 
 
 @pytest.mark.parametrize(
@@ -96,8 +96,7 @@ async def test_a_cancelled_command_leaves_nothing_and_spares_what_was_there(
     running = asyncio.create_task(communicator.run(tree, lambda _: begun.set()))
     async with asyncio.timeout(10):
         await begun.wait()
-        while not {"sleep 2222", "sleep 3333", "sleep 4444"} <= {stray.command_line for stray in await jail.strays()}:
-            await asyncio.sleep(0.005)
+    await until_running(jail, "sleep 1111", "sleep 2222", "sleep 3333", "sleep 4444")
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running

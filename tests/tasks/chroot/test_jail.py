@@ -16,7 +16,7 @@ from tasks.chroot.device import links_of
 from tasks.chroot.jail import Jail
 from tasks.chroot.mounts import Mount
 from tasks.communicator import read
-from tests.tasks.chroot.cellar import Volume, host, is_free, is_mounted_at, parent_of, until
+from tests.tasks.chroot.cellar import Volume, host, is_free, is_mounted_at, parent_of, until, until_running
 
 _ALWAYS = ["fd", "full", "null", "ptmx", "pts", "random", "shm", "stderr", "stdin", "stdout", "tty", "urandom", "zero"]
 
@@ -149,6 +149,7 @@ async def test_unmount_takes_what_provisioners_mounted_too(jail: Jail, volume: V
 
 async def test_unmount_names_who_is_in_the_way(jail: Jail) -> None:
     await read(JailCommunicator(jail), "cd /opt; sleep 1234 > /dev/null 2>&1 &")
+    await until_running(jail, "sleep 1234")
     with pytest.raises(WaitExpired, match=r"sleep 1234 \(process \d+\)"):
         await jail.unmount(0.2)
 
@@ -159,7 +160,7 @@ async def test_a_daemon_that_was_left_is_named_and_ended(
     communicator = JailCommunicator(jail)
     await read(communicator, "setsid sh -c 'trap \"\" TERM; cd /opt; while :; do sleep 77; done' > /dev/null 2>&1 &")
     await read(communicator, "sleep 88 > /dev/null 2>&1 &")
-    assert {"sleep 77", "sleep 88"} <= {stray.command_line for stray in await jail.strays()}
+    await until_running(jail, "sleep 77", "sleep 88")
     with caplog.at_level(logging.WARNING):
         await jail.end_strays(logging.getLogger("build"), grace=0.1)
     assert "sleep 88" in caplog.text
