@@ -13,11 +13,11 @@ T = TypeVar("T")
 
 _SHARE = 0.05
 _LOOKS = 2
-_ALMOST = 0.97
 _STRIDE = 2
 
 _last: dict[tuple[str, str], float] = {}
-"""How many seconds the last wait of this process took, by the kind of resource and what was waited for."""
+"""After how many seconds the last wait of this process was not over yet, by the kind of resource and what was waited
+for. When it was seen to be over says less: a busy host looks late, would look as late the next time, and so on."""
 
 
 async def poll(
@@ -34,9 +34,9 @@ async def poll(
 
     A pause is a twentieth of the time waited so far, so that what is waited for is seen that much late at most; but no
     shorter than `poll_first`, nor than twice a look took, which may have had to wait for its turn, and no longer than
-    `longest`. Until almost as long has been waited as this process last waited for the same, a pause is twice as long
-    as all that has been waited so far: most looks in that time would see nothing. None is longer than `poll_longest`
-    (settings).
+    `longest`. Before the time at which this process last saw that the same wait was not over yet, a pause is twice as
+    long as all that has been waited so far: most looks in that time would see nothing. None is longer than
+    `poll_longest` (settings).
 
     A look that fails with a fault that passes is only a look that saw nothing. `done` raises `EndedBadly` for states
     from which what is waited for never comes.
@@ -56,7 +56,8 @@ async def poll(
     clock = asyncio.get_running_loop().time
     longest = settings().poll_longest if longest is None else longest
     kind = (resource.partition(" ")[0], what)
-    usual = _last.get(kind, 0.0) * _ALMOST
+    usual = _last.get(kind, 0.0)
+    unseen: float | None = None
     started = clock()
     end = started + timeout
     last = "nothing"
@@ -70,10 +71,10 @@ async def poll(
             last = str(error)
         else:
             if done(seen):
-                if last != "nothing":
-                    _last[kind] = clock() - started
+                if unseen is not None:
+                    _last[kind] = unseen
                 return seen
-            last = describe(seen)
+            unseen, last = looked - started, describe(seen)
         now = clock()
         waited = now - started
         pause = min(max(settings().poll_first, _SHARE * waited, _LOOKS * (now - looked)), longest)

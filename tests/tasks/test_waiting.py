@@ -98,12 +98,14 @@ class Clock:
     async def late(self, wait: float, look_takes: float = 0.0) -> float:
         """How late it is seen that a wait is over."""
 
+        end = self.now + wait
+
         async def look() -> bool:
             self.now += look_takes
-            return self.now >= wait
+            return self.now >= end
 
         await poll(look, bool, what="through", resource="a wait", timeout=1000)
-        return self.now - wait
+        return self.now - end
 
 
 @pytest.mark.parametrize("wait", [0.5, 2, 2.5, 4, 7, 20, 39])
@@ -165,3 +167,22 @@ async def test_a_wait_like_the_last_one_needs_few_looks(tune: Tune) -> None:
     first = await looks_for(1)
     assert await looks_for(1) < first / 2
     assert await looks_for(0.2) < 10
+
+
+async def test_one_long_wait_does_not_make_the_next_ones_late(tune: Tune, monkeypatch: pytest.MonkeyPatch) -> None:
+    tune(poll_first=0.1, poll_longest=10)
+    clock = Clock(monkeypatch)
+    for wait in (4, 8, 4):
+        await clock.late(wait)
+    assert await clock.late(4) <= 0.2
+
+
+async def test_looks_that_come_late_do_not_make_the_next_waits_late(
+    tune: Tune, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tune(poll_first=0.1, poll_longest=10)
+    clock = Clock(monkeypatch)
+    await clock.late(4)
+    for _ in range(3):
+        await clock.late(4, look_takes=0.5)
+    assert await clock.late(4) <= 0.2
