@@ -6,6 +6,7 @@ part is taken from the last that has it.
 
 from __future__ import annotations
 
+import argparse
 import sys
 from pathlib import Path
 
@@ -21,7 +22,15 @@ _BEGIN, _END = "<!-- figures: written by `python -m benchmarks.publish` -->\n", 
 
 def main(argv: list[str]) -> int:
     """Write page and chart."""
-    paths = [Path(each) for each in argv] or [results.newest()]
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.publish",
+        description="Put results into docs/benchmarks.md and draw its chart. Of several files, which have to be of one "
+        "machine, each part is taken from the last that has it.",
+    )
+    parser.add_argument(
+        "results", metavar="RESULTS.json", type=Path, nargs="*", help="default: the newest of benchmarks/results"
+    )
+    paths = parser.parse_args(argv).results or [results.newest()]
     found = results.together([results.load(path) for path in paths])
     before, _, rest = PAGE.read_text(encoding="utf-8").partition(_BEGIN)
     after = rest.partition(_END)[2]
